@@ -1,0 +1,124 @@
+package host
+
+import (
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/overlayd/overlayd/internal/overlayfs"
+)
+
+// mountInfo is what all paths on one mount have in common.
+type mountInfo struct {
+	point    string
+	fsType   string
+	magic    int64
+	readOnly bool
+	network  bool
+	flags    overlayfs.Options
+	folds    bool // a filesystem whose directories may fold case
+}
+
+// mount describes the filesystem at n's base: one statfs(2) for each mount.
+func (p *Prober) mount(n *node) *mountInfo {
+	if m, ok := p.mounts[n.mountID]; ok {
+		return m
+	}
+	m := &mountInfo{flags: overlayfs.Options{}}
+	if p.table != nil {
+		if mnt, ok := p.table.ByID(n.mountID); ok {
+			m.fsType, m.readOnly, m.point = mnt.FSType, mnt.SuperReadOnly, mnt.Mountpoint
+			for _, name := range []string{"nosuid", "nodev", "noexec", "ro"} {
+				if _, ok := mnt.Flags[name]; ok {
+					m.flags[name] = ""
+				}
+			}
+		}
+	}
+	if m.magic, m.network = networkType(m.fsType); !m.network && n.base != "" {
+		m.statfs(n.base, p.table == nil)
+	}
+	if _, ok := m.flags["ro"]; ok {
+		m.readOnly = true
+	}
+	p.mounts[n.mountID] = m
+	return m
+}
+
+// statfs fills in what the filesystem says. It is not for network filesystems: it asks the server, which may be dead.
+func (m *mountInfo) statfs(path string, flags bool) {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
+		return
+	}
+	m.magic = int64(uint32(fs.Type)) // as wide as the constants on every architecture; the type's own width varies
+	m.network = networkMagic(m.magic)
+	m.folds = m.magic == unix.EXT4_SUPER_MAGIC || m.magic == unix.F2FS_SUPER_MAGIC || m.magic == unix.TMPFS_MAGIC
+	m.readOnly = m.readOnly || fs.Flags&unix.ST_RDONLY != 0
+	if !flags {
+		return
+	}
+	for name, bit := range map[string]int64{
+		"nosuid": unix.ST_NOSUID, "nodev": unix.ST_NODEV, "noexec": unix.ST_NOEXEC, "ro": unix.ST_RDONLY,
+	} {
+		if int64(fs.Flags)&bit != 0 {
+			m.flags[name] = ""
+		}
+	}
+}
+
+// lookInside tells whether a directory is empty, and whether it folds case, which no layer may.
+func lookInside(dir string, folds bool) (empty, fold bool) {
+	const casefold = 0x40000000 // FS_CASEFOLD_FL
+	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NONBLOCK | unix.O_CLOEXEC
+	fd, err := unix.Open(dir, flags|unix.O_NOATIME, 0)
+	if err == unix.EPERM { // not the owner
+		fd, err = unix.Open(dir, flags, 0)
+	}
+	if err != nil {
+		return false, false
+	}
+	defer unix.Close(fd)
+	if folds {
+		if v, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS); err == nil {
+			fold = v&casefold != 0
+		}
+	}
+	var buf [512]byte // room for "." and ".." and one name of any length at least
+	for {
+		n, err := unix.Getdents(fd, buf[:])
+		if err != nil {
+			return false, fold
+		}
+		if n <= 0 {
+			return true, fold
+		}
+		if _, count, _ := unix.ParseDirent(buf[:n], -1, nil); count > 0 { // without . and ..
+			return false, fold
+		}
+	}
+}
+
+// networkType tells filesystems whose data comes over the network by their name.
+func networkType(fsType string) (magic int64, network bool) {
+	switch fsType {
+	case "nfs", "nfs4":
+		return unix.NFS_SUPER_MAGIC, true
+	case "cifs", "smb3":
+		return unix.CIFS_SUPER_MAGIC, true
+	case "ceph", "smbfs", "afs", "coda", "ncpfs", "ncp", "gfs", "gfs2", "ocfs2", "lustre", "orangefs", "pvfs2",
+		"glusterfs", "davfs", "gpfs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.rclone", "fuse.s3fs",
+		"fuse.davfs", "fuse.davfs2", "fuse.curlftpfs", "fuse.juicefs", "fuse.moosefs":
+		return 0, true
+	}
+	return 0, strings.HasPrefix(fsType, "fuse.mfs")
+}
+
+func networkMagic(magic int64) bool {
+	switch magic {
+	case unix.NFS_SUPER_MAGIC, unix.SMB_SUPER_MAGIC, unix.CIFS_SUPER_MAGIC, unix.SMB2_SUPER_MAGIC, unix.CEPH_SUPER_MAGIC,
+		unix.AFS_FS_MAGIC, unix.AFS_SUPER_MAGIC, unix.CODA_SUPER_MAGIC, unix.NCP_SUPER_MAGIC, unix.OCFS2_SUPER_MAGIC:
+		return true
+	}
+	return false
+}

@@ -1,0 +1,141 @@
+package host
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/overlayd/overlayd/internal/overlayfs"
+)
+
+// OverlayUses returns every live writable overlay: those of t, the own mount table, hidden ones included, and those of
+// all other mount namespaces. The kernel does not protect an upperdir from being mounted twice, and a copy of an
+// overlay in a service's private namespace keeps it alive after its unmount.
+//
+// It reads one mount table for each namespace on the host; ask when something is to change, not for each look.
+// Without root, namespaces of other users' processes are left out.
+func OverlayUses(t *overlayfs.Table) ([]overlayfs.Use, error) {
+	own, err := namespaceOf("self")
+	if err != nil {
+		return nil, fmt.Errorf("cannot tell the own mount namespace: %w", err)
+	}
+	f := finder{known: make(map[string]overlayfs.Use)}
+	f.add(t.All(), 0, own, unix.AT_FDCWD)
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("cannot look for mount namespaces: %w", err)
+	}
+	seen := map[uint64]bool{own: true}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		ns, err := namespaceOf(e.Name())
+		if err != nil || seen[ns] { // gone, or not ours to look at
+			continue
+		}
+		if f.namespace(pid, ns) {
+			seen[ns] = true
+		}
+	}
+	return f.uses, nil
+}
+
+// namespaceOf returns the inode of a process's mount namespace.
+func namespaceOf(pid string) (uint64, error) {
+	text, err := os.Readlink("/proc/" + pid + "/ns/mnt")
+	if err != nil {
+		return 0, err
+	}
+	id := strings.TrimSuffix(strings.TrimPrefix(text, "mnt:["), "]")
+	return strconv.ParseUint(id, 10, 64)
+}
+
+type finder struct {
+	uses  []overlayfs.Use
+	known map[string]overlayfs.Use // by super block: what its paths led to where it was seen first
+}
+
+// namespace adds the overlays of another namespace through one process in it; false when that went away meanwhile.
+func (f *finder) namespace(pid int, ns uint64) bool {
+	dir := fmt.Sprintf("/proc/%d/", pid)
+	text, err := os.ReadFile(dir + "mountinfo")
+	if err != nil {
+		return false
+	}
+	if !bytes.Contains(text, []byte(" - overlay ")) {
+		return true
+	}
+	mounts, err := overlayfs.ParseMounts(bytes.NewReader(text))
+	if err != nil {
+		return false
+	}
+	root, err := unix.Open(dir+"root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return false
+	}
+	defer unix.Close(root)
+	f.add(mounts, pid, ns, root)
+	return true
+}
+
+// add takes in the writable overlays among mounts, whose paths start at root.
+func (f *finder) add(mounts []overlayfs.Mount, pid int, ns uint64, root int) {
+	for i := range mounts {
+		m := &mounts[i]
+		if m.Overlay == nil || m.Overlay.Upper == "" {
+			continue
+		}
+		u, ok := f.known[m.Dev]
+		if !ok {
+			u.Upper, u.Work = fileID(root, m.Overlay.Upper), fileID(root, m.Overlay.Work)
+			if u.Upper != (overlayfs.FileID{}) {
+				f.known[m.Dev] = u
+			}
+		}
+		u.Mountpoint, u.PID, u.Namespace, u.Dev, u.Source = m.Mountpoint, pid, ns, m.Dev, m.Source
+		f.uses = append(f.uses, u)
+	}
+}
+
+// fileID identifies the directory that path leads to, symlinks followed as the kernel did when it mounted.
+func fileID(root int, path string) overlayfs.FileID {
+	if !strings.HasPrefix(path, "/") {
+		return overlayfs.FileID{} // relative to where the mounter once stood
+	}
+	if root != unix.AT_FDCWD {
+		fd, err := openIn(root, path)
+		if err != nil {
+			return overlayfs.FileID{}
+		}
+		defer unix.Close(fd)
+		return statID(fd, "", unix.AT_EMPTY_PATH)
+	}
+	return statID(root, path, 0)
+}
+
+// openIn opens path as a process does whose root directory is root.
+func openIn(root int, path string) (int, error) {
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS}
+	for range 10 { // EAGAIN: a rename somewhere made it uncertain whether the walk stayed in the root
+		fd, err := unix.Openat2(root, path, &how)
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
+			return fd, err
+		}
+	}
+	return -1, unix.EAGAIN
+}
+
+func statID(dir int, path string, flags int) overlayfs.FileID {
+	var sx unix.Statx_t
+	if err := unix.Statx(dir, path, flags|unix.AT_STATX_DONT_SYNC|unix.AT_NO_AUTOMOUNT, unix.STATX_INO, &sx); err != nil {
+		return overlayfs.FileID{}
+	}
+	return overlayfs.FileID{Dev: unix.Mkdev(sx.Dev_major, sx.Dev_minor), Ino: sx.Ino}
+}
