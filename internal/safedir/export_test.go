@@ -1,0 +1,4 @@
+package safedir
+
+// AsideName is where a directory is made before it is renamed.
+var AsideName = asideName

@@ -1,0 +1,121 @@
+package safedir
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// Marker says that overlayd made a data directory, and what for.
+type Marker struct {
+	Address    string `json:"address"`
+	Mountpoint string `json:"mountpoint"`
+}
+
+const (
+	markerName = ".overlayd"
+	markerAt   = ".overlayd.new"
+	maxMarker  = 64 << 10
+)
+
+// WriteMarker marks dir. A marker that says the same already is left as it is.
+func WriteMarker(dir string, m Marker) error {
+	if old, ok, err := ReadMarker(dir); err == nil && ok && old == m {
+		return nil
+	}
+	if err := writeMarker(dir, m); err != nil {
+		return fmt.Errorf("cannot write %s: %w", filepath.Join(dir, markerName), err)
+	}
+	return nil
+}
+
+func writeMarker(dir string, m Marker) error {
+	text, err := json.Marshal(m)
+	if err != nil {
+		return err
+	}
+	fd, err := openDir(dir, unix.O_RDONLY)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.Unlinkat(fd, markerAt, 0); err != nil && !errors.Is(err, unix.ENOENT) { // of a killed run
+		return err
+	}
+	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	file, err := unix.Openat(fd, markerAt, flags, 0o644)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(file), markerAt)
+	_, err = f.Write(append(text, '\n'))
+	if err = errors.Join(err, f.Close()); err == nil {
+		err = unix.Renameat(fd, markerAt, fd, markerName)
+	}
+	if err != nil {
+		_ = unix.Unlinkat(fd, markerAt, 0)
+	}
+	return err
+}
+
+// ReadMarker reads the marker of dir; false when there is none. A marker that root did not write is an error:
+// whoever planted it wants dir to be taken for one of ours.
+func ReadMarker(dir string) (Marker, bool, error) {
+	m, ok, err := readMarker(dir)
+	if err != nil {
+		return Marker{}, false, fmt.Errorf("cannot read %s: %w", filepath.Join(dir, markerName), err)
+	}
+	return m, ok, nil
+}
+
+func readMarker(dir string) (Marker, bool, error) {
+	parent, err := openDir(dir, unix.O_PATH)
+	if errors.Is(err, unix.ENOENT) {
+		return Marker{}, false, nil
+	}
+	if err != nil {
+		return Marker{}, false, err
+	}
+	defer unix.Close(parent)
+	// Without O_NONBLOCK a FIFO in this place would hang us.
+	fd, err := openBeneath(parent, markerName, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	switch {
+	case errors.Is(err, unix.ENOENT):
+		return Marker{}, false, nil
+	case errors.Is(err, unix.ELOOP):
+		return Marker{}, false, errors.New("it is a symlink")
+	case err != nil:
+		return Marker{}, false, err
+	}
+	f := os.NewFile(uintptr(fd), markerName)
+	defer f.Close()
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return Marker{}, false, err
+	}
+	switch {
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return Marker{}, false, errors.New("it is not a file")
+	case st.Uid != 0 && st.Uid != uint32(os.Geteuid()):
+		return Marker{}, false, fmt.Errorf("it belongs to %s", userName(st.Uid))
+	case st.Size > maxMarker:
+		return Marker{}, false, errors.New("it is too long for a marker")
+	}
+	text, err := io.ReadAll(io.LimitReader(f, maxMarker))
+	if err != nil {
+		return Marker{}, false, err
+	}
+	var m Marker
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&m); err != nil {
+		return Marker{}, false, fmt.Errorf("it is damaged: %w", err)
+	}
+	return m, true, nil
+}
