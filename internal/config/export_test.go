@@ -1,0 +1,19 @@
+package config
+
+import (
+	"maps"
+	"slices"
+)
+
+// FunctionNames are the functions that expressions can call.
+func FunctionNames() []string {
+	return slices.Sorted(maps.Keys(functions()))
+}
+
+// EscapeKey is what a key becomes in the name of a directory.
+var EscapeKey = escapeKey
+
+// Nearest looks for the name somebody meant.
+func Nearest(name string, candidates ...string) string {
+	return newSuggester().nearest(name, candidates)
+}
