@@ -2,6 +2,7 @@ package config
 
 import (
 	"math/big"
+	"slices"
 
 	"github.com/hashicorp/hcl/v2"
 	"github.com/zclconf/go-cty/cty"
@@ -209,7 +210,7 @@ func (e *evaluator) oneOf(a *attr, allowed []string) (string, bool) {
 	}
 	list := enumerate(quoteAll(allowed), "or")
 	switch {
-	case v.Type() == cty.Bool && len(allowed) > 1 && contains(allowed, "on") && contains(allowed, "off"):
+	case v.Type() == cty.Bool && len(allowed) > 1 && slices.Contains(allowed, "on") && slices.Contains(allowed, "off"):
 		word := "off"
 		if v.True() {
 			word = "on"
@@ -221,7 +222,7 @@ func (e *evaluator) oneOf(a *attr, allowed []string) (string, bool) {
 		return "", false
 	}
 	s := v.AsString()
-	if !contains(allowed, s) {
+	if !slices.Contains(allowed, s) {
 		e.invalid(a, "%s takes %s, not %s.%s", quote(a.name), list, quote(s),
 			e.m.suggest.didYouMean(s, allowed))
 		return "", false
@@ -279,15 +280,6 @@ func quoteAll(words []string) []string {
 		out[i] = quote(w)
 	}
 	return out
-}
-
-func contains(words []string, word string) bool {
-	for _, w := range words {
-		if w == word {
-			return true
-		}
-	}
-	return false
 }
 
 // wholeNumber returns v as an int that is not larger than limit.

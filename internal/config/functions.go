@@ -138,7 +138,7 @@ func checkProduct(args []cty.Value) error {
 	n := 1
 	for _, a := range args {
 		t := a.Type()
-		if !a.IsKnown() || a.IsNull() || !(t.IsCollectionType() || t.IsTupleType()) {
+		if !a.IsKnown() || a.IsNull() || !t.IsCollectionType() && !t.IsTupleType() {
 			return nil
 		}
 		length := 0

@@ -76,7 +76,7 @@ func distinctFunc() function.Function {
 	return alike(function.New(&function.Spec{
 		Params: general.Params(),
 		Type:   func(args []cty.Value) (cty.Type, error) { return general.ReturnTypeForValues(args) },
-		Impl: func(args []cty.Value, t cty.Type) (cty.Value, error) {
+		Impl: func(args []cty.Value, _ cty.Type) (cty.Value, error) {
 			list := args[0]
 			if list.Type() != cty.List(cty.String) || list.LengthInt() == 0 || !list.IsWhollyKnown() {
 				return general.Call(args)

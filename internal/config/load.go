@@ -196,8 +196,7 @@ func readBounded(p string) ([]byte, error) {
 
 // cause is err without the path, which is named already.
 func cause(err error) error {
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
+	if pathErr, ok := errors.AsType[*fs.PathError](err); ok {
 		return pathErr.Err
 	}
 	return err

@@ -59,7 +59,7 @@ type walk struct {
 }
 
 func (w *walk) to(path string, attr Attr) error {
-	if _, err := components(path); err != nil {
+	if err := checkPath(path); err != nil {
 		return err
 	}
 	dir, at, err := w.start(path)

@@ -61,7 +61,7 @@ func removeTree(parent int, name, path string) error {
 
 // openParent opens the directory above path.
 func openParent(path string) (fd int, name string, err error) {
-	if _, err := components(path); err != nil {
+	if err := checkPath(path); err != nil {
 		return -1, "", err
 	}
 	if path == "/" {

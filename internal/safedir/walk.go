@@ -7,7 +7,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -94,15 +93,12 @@ func readlinkAt(dir int, name string) (string, error) {
 	return string(buf[:n]), nil
 }
 
-// components splits an absolute clean path.
-func components(path string) ([]string, error) {
+// checkPath refuses a path that is not absolute and clean.
+func checkPath(path string) error {
 	if !filepath.IsAbs(path) || filepath.Clean(path) != path {
-		return nil, errors.New("the path is not absolute and clean")
+		return errors.New("the path is not absolute and clean")
 	}
-	if path == "/" {
-		return nil, nil
-	}
-	return strings.Split(path[1:], "/"), nil
+	return nil
 }
 
 // unsafeDir says why entries of a directory are not for root alone to make and replace. A sticky directory is safe

@@ -71,7 +71,7 @@ func scratch(t *testing.T) string {
 		}
 		t.Skip("real mounts need root")
 	}
-	dir, err := os.MkdirTemp(top, "")
+	dir, err := os.MkdirTemp(top, "") //nolint:usetesting // it has to lie on the tmpfs of the private namespace
 	if err != nil {
 		t.Fatal(err)
 	}

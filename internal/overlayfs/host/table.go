@@ -78,7 +78,7 @@ func readDefaults(dir string) (overlayfs.Defaults, error) {
 		{name: "index", into: &d.Index},
 		{name: "redirect_always_follow", into: &d.RedirectAlwaysFollow},
 		{name: "metacopy", into: &d.Metacopy},
-		{name: "nfs_export", into: &d.NFSExport, optional: true}, // only where exportfs is built in
+		{name: "nfs_export", into: &d.NFSExport, optional: true}, // only with CONFIG_EXPORTFS
 		{name: "xino_auto", into: &d.XinoAuto, optional: true},   // only on 64 bit
 	} {
 		text, err := os.ReadFile(filepath.Join(dir, p.name))
