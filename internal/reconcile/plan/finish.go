@@ -1,0 +1,124 @@
+package plan
+
+import (
+	"cmp"
+	"slices"
+)
+
+// finish fills in what the schedule needs, decides about overlayd.target, and puts the changes in order of execution.
+func (b *builder) finish() Plan {
+	live := liveOverlays(b.o)
+	used := map[string]bool{}
+	for _, g := range b.goals {
+		used[g.Upper] = true
+	}
+	for _, c := range b.changes {
+		c.Keeps = slices.DeleteFunc(c.Keeps, func(dir string) bool { return used[dir] })
+		for i := range c.Do.Unmount {
+			l := &c.Do.Unmount[i]
+			m := b.family.live[l.Mountpoint]
+			s := live.standing(b.o, m)
+			l.Dev, l.Holds, l.Below, l.Depth = m.Dev, s.holds, s.below, b.depth(l.Mountpoint)
+		}
+		if c.Do.Mount == nil {
+			continue
+		}
+		c.Do.Below = slices.Clone(b.goals[c.Mountpoint].parents)
+		if c.Do.Mount.Upper != "" {
+			c.Do.Holds = []string{b.o.key(c.Do.Mount.Upper), b.o.key(c.Do.Mount.Work)}
+		}
+	}
+	p := Plan{Changes: make([]Change, 0, len(b.changes)), Target: b.target()}
+	for _, c := range b.changes {
+		p.Changes = append(p.Changes, *c)
+	}
+	slices.SortFunc(p.Changes, func(x, y Change) int {
+		return cmp.Or(cmp.Compare(x.Address, y.Address), cmp.Compare(x.Unit, y.Unit))
+	})
+	p.order()
+	return p
+}
+
+// depth counts the live overlays below each other under a mountpoint.
+func (b *builder) depth(mountpoint string) int {
+	n := 0
+	for _, p := range b.family.parents[mountpoint] {
+		n = max(n, 1+b.depth(p))
+	}
+	return n
+}
+
+// target decides about overlayd.target: it is there as long as a unit of ours is.
+func (b *builder) target() TargetAction {
+	if b.o.Target.Exists && !b.o.Target.Ours {
+		return TargetKeep
+	}
+	left := map[string]bool{}
+	for name, u := range b.o.Units {
+		if u.Ours {
+			left[name] = true
+		}
+	}
+	changes := false
+	for _, c := range b.changes {
+		changes = changes || c.Kind != NoOp && c.Kind != Conflict
+		for _, name := range c.Do.Remove {
+			delete(left, name)
+		}
+		if c.Do.Write != nil {
+			left[c.Unit] = true
+		}
+	}
+	switch {
+	case len(left) == 0 && b.o.Target.Exists:
+		return TargetRemove
+	case len(left) > 0 && changes && (!b.o.Target.Current || !b.o.Target.Enabled):
+		return TargetWrite
+	}
+	return TargetKeep
+}
+
+// order sorts the changes as they are carried out: what happens before the unit files are written, what happens with
+// them, what happens after, then conflicts and no-ops.
+func (p *Plan) order() {
+	s := p.Steps(func(int) bool { return true })
+	when := make(map[string]int, len(p.Changes))
+	next := 1
+	note := func(steps []Step) {
+		for _, step := range steps {
+			unit := p.Changes[step.Change].Unit
+			if when[unit] == 0 {
+				when[unit] = next
+				next++
+			}
+		}
+	}
+	note(s.Down)
+	for i := range p.Changes {
+		if c := &p.Changes[i]; c.Kind != NoOp && c.Kind != Conflict && len(c.Do.Unmount) == 0 && c.Do.Mount == nil &&
+			c.Do.Remount == nil && c.Do.Pop == 0 {
+			when[c.Unit] = next
+			next++
+		}
+	}
+	for _, g := range s.Groups {
+		for _, step := range g {
+			if k := step.Kind; k == StepMount || k == StepRestart || k == StepRemount || k == StepPop {
+				note([]Step{step})
+			}
+		}
+	}
+	last := func(c Change) int {
+		switch c.Kind {
+		case Conflict:
+			return 1
+		case NoOp:
+			return 2
+		default:
+			return 0
+		}
+	}
+	slices.SortStableFunc(p.Changes, func(x, y Change) int {
+		return cmp.Or(cmp.Compare(last(x), last(y)), cmp.Compare(when[x.Unit], when[y.Unit]))
+	})
+}

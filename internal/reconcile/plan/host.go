@@ -1,0 +1,284 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/overlayd/overlayd/internal/overlayfs"
+)
+
+// Filesystems that the kernel refuses. Those that it takes although they cannot do the job (no trusted xattrs, no
+// RENAME_WHITEOUT) are refused here by name, and by trial when an apply checks beforehand.
+var (
+	neverLower = map[string]string{
+		"vfat": "does not tell upper from lower case", "msdos": "does not tell upper from lower case",
+		"exfat": "does not tell upper from lower case", "hfs": "does not tell upper from lower case",
+		"hfsplus": "does not tell upper from lower case", "autofs": "mounts on access",
+	}
+	neverUpper = map[string]string{
+		"overlay": "cannot be the upperdir of another overlay",
+		"nfs":     "has no xattrs and no whiteouts", "nfs4": "has no xattrs and no whiteouts",
+		"cifs": "has no xattrs and no whiteouts", "smb3": "has no xattrs and no whiteouts",
+		"9p": "has no whiteouts", "ramfs": "has no xattrs", "fuse.sshfs": "has no xattrs and no whiteouts",
+		"squashfs": "is read-only", "iso9660": "is read-only", "erofs": "is read-only", "proc": "holds no files",
+		"sysfs": "holds no files", "devpts": "holds no files", "cgroup2": "holds no files",
+	}
+)
+
+// hostProblems lists what this host makes impossible about a goal, each with the remedy. The kernel answers most of
+// these with a bare "invalid argument", or not at all.
+func (g *goal) hostProblems(o *Observed) []string {
+	var out []string
+	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+
+	if g.BadOwner != "" {
+		add("%s: create the account, or correct the owner or group", g.BadOwner)
+	}
+	if g.cyclic {
+		add("its layers lead back to itself: an overlay cannot be a layer of its own layers")
+	}
+	if g.depth > 1 {
+		add("more than two overlays on top of each other: the kernel stacks two at most; name the layers of the "+
+			"lowest overlay directly (%s)", strings.Join(g.parents, ", "))
+	}
+	for i, l := range g.Lower {
+		g.lowerProblem(o.path(l), g.config.Lower[i], add)
+	}
+	if !g.ReadOnly() {
+		g.upperProblems(o, add)
+	}
+	g.overlaps(o, add)
+
+	m := o.path(g.Mountpoint)
+	switch {
+	case m.Err != "":
+		add("cannot look at mountpoint %s: %s", g.Mountpoint, m.Err)
+	case m.Symlink != "":
+		add("%s in mountpoint %s is a symlink: name the real path %s", m.Symlink, g.Mountpoint, m.Real)
+	case m.Exists && !m.IsDir:
+		add("mountpoint %s is not a directory: remove the file, or choose another path", g.Mountpoint)
+	}
+	g.unsafe("mountpoint", m, add)
+	if n := len(g.config.KernelData()); n > overlayfs.MaxOptionsLen {
+		add("its mount options are %d bytes long once symlinks are resolved, %d is the most: use fewer or shorter "+
+			"lowerdirs", n, overlayfs.MaxOptionsLen)
+	}
+	return out
+}
+
+func (g *goal) lowerProblem(info overlayfs.PathInfo, resolved string, add func(string, ...any)) {
+	if parentOf(resolved, g.parents) != "" {
+		return // it lies on an overlay that may not be mounted yet
+	}
+	switch {
+	case info.Err != "":
+		add("cannot look at lowerdir %s: %s", info.Path, info.Err)
+	case !info.Exists && info.Symlink != "":
+		add("lowerdir %s leads to %s, which does not exist: create it, or correct the link", info.Path, info.Real)
+	case !info.Exists:
+		add("lowerdir %s does not exist: create it, or correct the path", info.Path)
+	case !info.IsDir:
+		add("lowerdir %s is not a directory: name a directory", info.Path)
+	case info.CaseFold:
+		add("lowerdir %s folds case, which overlayfs does not support: use a directory without casefold", info.Path)
+	case neverLower[info.FSType] != "":
+		add("lowerdir %s is on %s, which %s: overlayfs does not support it; copy the tree to another filesystem",
+			info.Path, info.FSType, neverLower[info.FSType])
+	}
+}
+
+func (g *goal) upperProblems(o *Observed, add func(string, ...any)) {
+	for _, dir := range []struct{ what, path string }{{"upperdir", g.Upper}, {"workdir", g.Work}} {
+		info := o.path(dir.path)
+		switch {
+		case info.Err != "":
+			add("cannot look at %s %s: %s", dir.what, dir.path, info.Err)
+			continue
+		case info.Symlink != "":
+			add("%s in %s %s is a symlink: name the real path %s", info.Symlink, dir.what, dir.path, info.Real)
+			continue
+		case info.Exists && !info.IsDir:
+			add("%s %s is not a directory: remove the file, or choose another path", dir.what, dir.path)
+			continue
+		}
+		switch {
+		case neverUpper[info.FSType] != "":
+			add("%s %s is on %s, which %s: put it on a local filesystem such as ext4, xfs or btrfs",
+				dir.what, dir.path, info.FSType, neverUpper[info.FSType])
+		case info.CaseFold:
+			add("%s %s folds case, which overlayfs does not support: use a directory without casefold",
+				dir.what, dir.path)
+		case info.ReadOnly:
+			add("%s %s is on a read-only mount: mount it writable, or choose another place", dir.what, dir.path)
+		}
+		g.unsafe(dir.what, info, add)
+	}
+	upper, work := o.path(g.Upper), o.path(g.Work)
+	// Two mounts of one filesystem do not do either: overlayfs renames between upper and work, within one mount.
+	if upper.Base != "" && work.Base != "" && upper.MountID != work.MountID {
+		add("upperdir %s and workdir %s are on different mounts: put the workdir beside the upperdir",
+			g.Upper, g.Work)
+	}
+	if work.Exists && work.IsDir && !g.AllowUnsafeParent && (work.UID != 0 || work.Mode&0o022 != 0) {
+		add("workdir %s can be written by others than root: chown it to root and chmod 0700, or remove it", g.Work)
+	}
+}
+
+func (g *goal) unsafe(what string, info overlayfs.PathInfo, add func(string, ...any)) {
+	if info.Unsafe != "" && !g.AllowUnsafeParent {
+		add("%s %s is not safe for root to use, as %s: change that, choose another place, or say "+
+			"allow_unsafe_parent = true if you trust whoever can write there", what, info.Path, info.Unsafe)
+	}
+}
+
+// warnings lists what the spec allows in words although it trusts somebody besides root.
+func (g *goal) warnings(o *Observed) []string {
+	var out []string
+	if g.Applied != nil {
+		return nil // that was said when it was applied
+	}
+	if g.AllowUnsafeParent {
+		for _, p := range []string{g.Upper, g.Work, g.Mountpoint} {
+			if info := o.path(p); p != "" && info.Unsafe != "" {
+				out = append(out, fmt.Sprintf("%s: %s, and can make root mount something else at the next boot; "+
+					"allow_unsafe_parent trusts them with that", p, info.Unsafe))
+			}
+		}
+	}
+	if g.config.Options["metacopy"] != "on" && !has(g.config.Options, "userxattr") {
+		return out
+	}
+	for _, p := range append(slices.Clone(g.Lower), g.Upper) {
+		info := o.path(p)
+		if p != "" && info.Exists && (info.Unsafe != "" || info.UID != 0 || info.Mode&0o022 != 0) {
+			out = append(out, fmt.Sprintf("others than root can write to layer %s: with userxattr or metacopy its "+
+				"writer can forge access to files of every layer", p))
+		}
+	}
+	return out
+}
+
+func has(o overlayfs.Options, name string) bool {
+	_, ok := o[name]
+	return ok
+}
+
+// overlaps finds layers that are one directory or lie within each other once symlinks are resolved. The spec alone was
+// checked before; this is what links and bind mounts add.
+func (g *goal) overlaps(o *Observed, add func(string, ...any)) {
+	type layer struct{ what, path string }
+	layers := make([]layer, 0, len(g.config.Lower)+2)
+	for _, l := range g.config.Lower {
+		layers = append(layers, layer{"lowerdir", l})
+	}
+	if !g.ReadOnly() {
+		layers = append(layers, layer{"upperdir", g.Upper}, layer{"workdir", g.Work})
+	}
+	byID := map[overlayfs.FileID]layer{}
+	byPath := make(map[string]layer, len(layers))
+	for i, l := range layers {
+		at := l.path
+		if i < len(g.Lower) {
+			at = g.Lower[i]
+		}
+		if info := o.path(at); info.Exists {
+			if other, dup := byID[info.ID]; dup {
+				add("%s %s and %s %s are the same directory: name each directory once",
+					other.what, other.path, l.what, l.path)
+				continue
+			}
+			byID[info.ID] = l
+		}
+		byPath[l.path] = l
+	}
+	for _, l := range layers {
+		ancestors(l.path, func(dir string) bool {
+			other, ok := byPath[dir]
+			if !ok || dir == l.path {
+				return false
+			}
+			add("%s %s lies inside %s %s: layers must not contain each other", l.what, l.path, other.what, other.path)
+			return true
+		})
+	}
+}
+
+// dirs are the directories to make for a goal, parents first. upperdir decides how the merged root looks.
+func (g *goal) dirs(o *Observed, byMount map[string]*goal) []Dir {
+	var out []Dir
+	if g.DataDir != "" && !o.path(g.DataDir).Exists {
+		out = append(out, Dir{Path: g.DataDir, Mode: 0o700, AllowUnsafe: g.AllowUnsafeParent, Marker: true})
+	}
+	if !g.ReadOnly() {
+		if !o.path(g.Upper).Exists {
+			d := g.mergedRoot(o, byMount)
+			d.Path = g.Upper
+			out = append(out, d)
+		}
+		if !o.path(g.Work).Exists {
+			out = append(out, Dir{Path: g.Work, Mode: 0o700, AllowUnsafe: g.AllowUnsafeParent})
+		}
+	}
+	if !o.path(g.Mountpoint).Exists {
+		out = append(out, Dir{Path: g.Mountpoint, Mode: 0o755, AllowUnsafe: g.AllowUnsafeParent})
+	}
+	return out
+}
+
+// mergedRoot tells owner and mode of a new upperdir: as the spec says, else as the topmost lowerdir has them.
+func (g *goal) mergedRoot(o *Observed, byMount map[string]*goal) Dir {
+	d := Dir{Mode: 0o755, AllowUnsafe: g.AllowUnsafeParent}
+	if info := o.path(g.Lower[0]); info.Exists {
+		d.UID, d.GID, d.Mode = info.UID, info.GID, info.Mode&0o7777
+	} else if parent := byMount[g.config.Lower[0]]; parent != nil && !g.cyclic {
+		d = parent.mergedRoot(o, byMount)
+		d.AllowUnsafe = g.AllowUnsafeParent
+	}
+	if g.UID >= 0 {
+		d.UID = uint32(g.UID)
+	}
+	if g.GID >= 0 {
+		d.GID = uint32(g.GID)
+	}
+	if g.Mode != nil {
+		d.Mode = uint32(*g.Mode)
+	}
+	return d
+}
+
+// foreign lists what others have at the unit's name or mountpoint; overlayd never touches it.
+func (g *goal) foreign(o *Observed) []string {
+	var out []string
+	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
+	if line, ok := o.Fstab[g.Mountpoint]; ok {
+		add("%s line %d mounts %s: remove that line, then apply", line.File, line.Line, g.Mountpoint)
+	}
+	if u, ok := o.Units[g.name]; ok && !u.Ours {
+		switch {
+		case u.Link == "/dev/null":
+			add("unit %s is masked: systemctl unmask it", g.name)
+		case u.Link != "":
+			add("unit %s is a link to %s, which is not overlayd's: remove it, or choose another mountpoint", g.name,
+				u.Link)
+		default:
+			add("unit file %s is not overlayd's: remove it, or choose another mountpoint", u.Path)
+		}
+	}
+	if at, ok := o.Elsewhere[g.name]; ok && !strings.Contains(at, "/generator") {
+		if at == "/dev/null" {
+			add("unit %s is masked: systemctl unmask it (with --runtime if need be)", g.name)
+		} else {
+			add("there is another unit file for this mountpoint, %s: remove it, or choose another mountpoint", at)
+		}
+	}
+	if drops := o.DropIns[g.name]; len(drops) > 0 {
+		drops = slices.Sorted(slices.Values(drops))
+		add("%s changes the [Mount] section of %s: say it in the spec, and remove the drop-in",
+			strings.Join(drops, ", "), g.name)
+	}
+	if o.Target.Exists && !o.Target.Ours {
+		add("%s is not overlayd's, but overlayd needs that name: rename or remove it", o.Target.Path)
+	}
+	return out
+}

@@ -1,0 +1,192 @@
+package plan
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/overlayd/overlayd/internal/overlayfs"
+)
+
+// Run keeps account of what is mounted while an apply goes on, and says of each step whether it may be taken. It is
+// where two promises are kept whatever fails on the way: no upperdir or workdir is ever live twice, and no overlay is
+// taken from under another. It is not safe for use by several goroutines at once.
+type Run struct {
+	up      map[string][]standing      // mountpoint → overlays there, bottom to top
+	holders map[string]map[string]bool // key of an upperdir or workdir → mountpoints
+	kids    map[string]map[string]bool // mountpoint → mountpoints of what stands on it
+	alien   map[string]string          // key of a directory held in another mount namespace → where
+}
+
+type standing struct{ holds, below []string }
+
+// NewRun starts from what was observed.
+func NewRun(o *Observed) *Run {
+	r := &Run{
+		up: map[string][]standing{}, holders: map[string]map[string]bool{}, kids: map[string]map[string]bool{},
+		alien: map[string]string{},
+	}
+	live := liveOverlays(o)
+	for _, m := range o.Mounts.All() {
+		if m.Overlay != nil {
+			r.add(m.Mountpoint, live.standing(o, m))
+		}
+	}
+	r.Others(o.Uses)
+	return r
+}
+
+// Others replaces what is known of other mount namespaces.
+func (r *Run) Others(uses []overlayfs.Use) {
+	clear(r.alien)
+	for _, u := range uses {
+		if u.PID == 0 {
+			continue
+		}
+		where := fmt.Sprintf("%s in the mount namespace of process %d", u.Mountpoint, u.PID)
+		r.alien[idKey(u.Upper)], r.alien[idKey(u.Work)] = where, where
+	}
+}
+
+// Refuse says why a step must not be taken now; "" means that it may.
+func (r *Run) Refuse(c *Change, s Step) string {
+	switch s.Kind {
+	case StepUnmount:
+		return r.refuseDown(s.Live.Mountpoint)
+	case StepMount:
+		if len(r.up[c.Mountpoint]) > 0 {
+			return c.Mountpoint + " is still mounted as it was before"
+		}
+		return r.refuseUp(c)
+	case StepRestart:
+		if reason := r.refuseDown(s.Live.Mountpoint); reason != "" {
+			return reason
+		}
+		return r.refuseUp(c)
+	case StepRemount, StepPop, StepRevive:
+	}
+	return ""
+}
+
+func (r *Run) refuseDown(mountpoint string) string {
+	if kids := sortedKeys(r.kids[mountpoint]); len(kids) > 0 {
+		return "what stands on it is still mounted: " + strings.Join(kids, ", ")
+	}
+	return ""
+}
+
+func (r *Run) refuseUp(c *Change) string {
+	for i, h := range c.Do.Holds {
+		what := c.Do.Mount.Upper
+		if i > 0 {
+			what = c.Do.Mount.Work
+		}
+		for _, at := range sortedKeys(r.holders[h]) {
+			if at != c.Mountpoint {
+				return what + " is still in use by the overlay mounted at " + at
+			}
+		}
+		if where, held := r.alien[h]; held && len(r.up[c.Mountpoint]) == 0 {
+			return what + " is still in use by an overlay at " + where + ": end that process, then apply again"
+		}
+	}
+	for _, p := range c.Do.Below {
+		if len(r.up[p]) == 0 {
+			return "the overlay at " + p + ", which it stands on, is not mounted"
+		}
+	}
+	return ""
+}
+
+// Did records that a step was taken.
+func (r *Run) Did(c *Change, s Step) {
+	switch s.Kind {
+	case StepUnmount:
+		r.remove(s.Live.Mountpoint)
+	case StepRestart:
+		r.remove(s.Live.Mountpoint)
+		r.add(c.Mountpoint, standing{c.Do.Holds, c.Do.Below})
+	case StepMount:
+		r.add(c.Mountpoint, standing{c.Do.Holds, c.Do.Below})
+	case StepPop:
+		for range c.Do.Pop {
+			r.remove(c.Mountpoint)
+		}
+	case StepRemount, StepRevive:
+	}
+}
+
+// Mounted tells whether an overlay stands at a mountpoint.
+func (r *Run) Mounted(mountpoint string) bool { return len(r.up[mountpoint]) > 0 }
+
+func (r *Run) add(mountpoint string, s standing) {
+	r.up[mountpoint] = append(r.up[mountpoint], s)
+	note := func(m map[string]map[string]bool, keys []string) {
+		for _, k := range keys {
+			if m[k] == nil {
+				m[k] = map[string]bool{}
+			}
+			m[k][mountpoint] = true
+		}
+	}
+	note(r.holders, s.holds)
+	note(r.kids, s.below)
+}
+
+func (r *Run) remove(mountpoint string) {
+	stack := r.up[mountpoint]
+	if len(stack) == 0 {
+		return
+	}
+	gone, rest := stack[len(stack)-1], stack[:len(stack)-1]
+	if len(rest) == 0 {
+		delete(r.up, mountpoint)
+	} else {
+		r.up[mountpoint] = rest
+	}
+	forget := func(m map[string]map[string]bool, keys []string, of func(standing) []string) {
+		for _, k := range keys {
+			if !slices.ContainsFunc(rest, func(s standing) bool { return slices.Contains(of(s), k) }) {
+				delete(m[k], mountpoint)
+			}
+		}
+	}
+	forget(r.holders, gone.holds, func(s standing) []string { return s.holds })
+	forget(r.kids, gone.below, func(s standing) []string { return s.below })
+}
+
+// key identifies an upperdir or workdir: by device and inode if it exists, else by its path. A directory that does not
+// exist cannot be in use.
+func (o *Observed) key(p string) string {
+	if info := o.path(p); info.Exists {
+		return idKey(info.ID)
+	}
+	return p
+}
+
+func idKey(id overlayfs.FileID) string { return fmt.Sprintf("%d:%d", id.Dev, id.Ino) }
+
+// lives answers which live overlays stand on which.
+type lives map[string]bool
+
+func liveOverlays(o *Observed) lives {
+	l := lives{}
+	for _, m := range o.Mounts.All() {
+		if m.Overlay != nil {
+			l[m.Mountpoint] = true
+		}
+	}
+	return l
+}
+
+func (l lives) below(m overlayfs.Mount) []string {
+	return standsOn(slices.Concat(m.Overlay.Lower, m.Overlay.Data), m.Mountpoint, func(p string) bool { return l[p] })
+}
+
+func (l lives) standing(o *Observed, m overlayfs.Mount) standing {
+	s := standing{below: l.below(m)}
+	if m.Overlay.Upper != "" {
+		s.holds = []string{o.key(m.Overlay.Upper), o.key(m.Overlay.Work)}
+	}
+	return s
+}
