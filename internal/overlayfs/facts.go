@@ -24,6 +24,10 @@ type Use struct {
 	Namespace  uint64 // inode number of the namespace
 	Upper      FileID
 	Work       FileID
+	// Follows tells of a copy in another namespace that it goes when ours is unmounted, by mount propagation.
+	Follows bool
+	// Detached tells of an overlay that is in no mount table any more, but that a process still uses.
+	Detached bool
 }
 
 // PathInfo is one path looked at, whether or not it exists.
@@ -41,6 +45,7 @@ type PathInfo struct {
 
 	// Base is the nearest existing directory, Path itself or an ancestor. The fields below describe what it lies on.
 	Base     string
+	BaseID   FileID
 	MountID  int
 	FSType   string
 	Magic    int64

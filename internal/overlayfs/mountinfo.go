@@ -25,6 +25,9 @@ type Mount struct {
 	Overlay *Config
 	// SuperReadOnly is the super block's state; the mount's own is the flag "ro".
 	SuperReadOnly bool
+	// Shared and Master are the peer groups that the mount sends to and receives from, 0 for none
+	// (mount_namespaces(7)).
+	Shared, Master int
 }
 
 // ParseMounts reads a mount table, /proc/PID/mountinfo, in its order. Use [ParseTable] unless the order is all you need.
@@ -92,6 +95,13 @@ func (p parser) line(line string) (Mount, error) {
 	}
 	if m.Parent, err = strconv.Atoi(f[1]); err != nil {
 		return Mount{}, fmt.Errorf("the parent ID %q is not a number", f[1])
+	}
+	for field := range strings.FieldsSeq(rest) {
+		if group, ok := strings.CutPrefix(field, "shared:"); ok {
+			m.Shared, _ = strconv.Atoi(group)
+		} else if group, ok := strings.CutPrefix(field, "master:"); ok {
+			m.Master, _ = strconv.Atoi(group)
+		}
 	}
 	state, _, _ := strings.Cut(m.Super, ",")
 	m.SuperReadOnly = state == "ro"

@@ -33,6 +33,7 @@ func TestParseTableLine(t *testing.T) {
 			overlayfs.Mount{
 				ID: 36, Parent: 35, Dev: "98:0", Root: "/part", Mountpoint: "/mnt two", FSType: "ext4",
 				Source: "/dev/root", Flags: options{"noatime": "", "nosuid": ""}, Super: "rw,errors=continue",
+				Shared: 1, Master: 2,
 			},
 		},
 		{

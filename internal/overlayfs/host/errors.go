@@ -131,7 +131,7 @@ func diagnose(err error, c overlayfs.Config) string {
 	case errors.Is(err, unix.EROFS):
 		return "the upperdir is on a read-only filesystem"
 	case errors.Is(err, unix.ENODEV):
-		return ErrNoOverlay.Error()
+		return "this kernel has no overlay filesystem; is the module there (modprobe overlay)?"
 	case errors.Is(err, unix.ENOSPC):
 		return "the number of mounts is at its limit (sysctl fs.mount-max), or the upperdir's filesystem is full"
 	}

@@ -54,9 +54,11 @@ func (p *Prober) Look(path string) overlayfs.PathInfo {
 	if n.err != nil {
 		info.Err = n.err.Error()
 	}
+	// Of what does not exist, the node has the status of the nearest directory that does.
+	info.BaseID = overlayfs.FileID{Dev: unix.Mkdev(n.st.Dev_major, n.st.Dev_minor), Ino: n.st.Ino}
 	if n.exists {
 		info.IsDir = n.st.Mode&unix.S_IFMT == unix.S_IFDIR
-		info.ID = overlayfs.FileID{Dev: unix.Mkdev(n.st.Dev_major, n.st.Dev_minor), Ino: n.st.Ino}
+		info.ID = info.BaseID
 		info.UID, info.GID, info.Mode = n.st.Uid, n.st.Gid, uint32(n.st.Mode)
 	}
 	m := p.mount(n)

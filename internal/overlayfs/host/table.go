@@ -13,9 +13,6 @@ import (
 	"github.com/overlayd/overlayd/internal/overlayfs"
 )
 
-// ErrNoOverlay says that the running kernel has no overlay filesystem.
-var ErrNoOverlay = errors.New("this kernel has no overlay filesystem; is the module there (modprobe overlay)?")
-
 // ReadTable reads the mount table of this process.
 func ReadTable() (*overlayfs.Table, error) { return readTable("/proc/self/mountinfo") }
 
@@ -55,8 +52,9 @@ func readMountinfo(path string) ([]byte, error) {
 }
 
 // ReadDefaults reads what the running kernel does about options that are not given. Where overlay is a module that is
-// not loaded yet, asking for the filesystem loads it, as the first mount would; without the right to do so the error
-// is ErrNoOverlay.
+// not loaded yet, asking for the filesystem loads it, as the first mount would. Where the parameters are not to be
+// seen (no module, no right to load it, a container that hides /sys/module) the answer is what a kernel built without
+// other wishes does: no error, since a kernel without overlays says so at the first mount.
 func ReadDefaults() (overlayfs.Defaults, error) {
 	return readDefaults("/sys/module/overlay/parameters")
 }
@@ -68,24 +66,21 @@ func readDefaults(dir string) (overlayfs.Defaults, error) {
 			_ = unix.Close(fd)
 		}
 	}
-	var d overlayfs.Defaults
+	d := overlayfs.Defaults{RedirectAlwaysFollow: true}
 	for _, p := range []struct {
-		name     string
-		into     *bool
-		optional bool
+		name string
+		into *bool
 	}{
 		{name: "redirect_dir", into: &d.RedirectDir},
 		{name: "index", into: &d.Index},
 		{name: "redirect_always_follow", into: &d.RedirectAlwaysFollow},
 		{name: "metacopy", into: &d.Metacopy},
-		{name: "nfs_export", into: &d.NFSExport, optional: true}, // only with CONFIG_EXPORTFS
-		{name: "xino_auto", into: &d.XinoAuto, optional: true},   // only on 64 bit
+		{name: "nfs_export", into: &d.NFSExport}, // only with CONFIG_EXPORTFS
+		{name: "xino_auto", into: &d.XinoAuto},   // only on 64 bit
 	} {
 		text, err := os.ReadFile(filepath.Join(dir, p.name))
 		switch {
-		case errors.Is(err, fs.ErrNotExist) && p.optional:
 		case errors.Is(err, fs.ErrNotExist):
-			return overlayfs.Defaults{}, fmt.Errorf("cannot read the overlay defaults in %s: %w", dir, ErrNoOverlay)
 		case err != nil:
 			return overlayfs.Defaults{}, fmt.Errorf("cannot read the overlay defaults: %w", err)
 		default:

@@ -10,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/overlayfs/host"
 )
@@ -171,5 +173,67 @@ func TestOverlayUses(t *testing.T) {
 	stop()
 	if own, foreign := find(); len(own)+len(foreign) != 0 {
 		t.Errorf("at the end: own %+v, foreign %+v", own, foreign)
+	}
+}
+
+// TestUsesFollow: a copy in a namespace that receives our unmounts goes with ours, a private one stays.
+func TestUsesFollow(t *testing.T) {
+	for _, test := range []struct {
+		propagation string
+		follows     bool
+	}{{"slave", true}, {"shared", true}, {"private", false}} {
+		t.Run(test.propagation, func(t *testing.T) {
+			top := scratch(t)
+			if err := unix.Mount("none", top, "tmpfs", 0, ""); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = unix.Unmount(top, unix.MNT_DETACH) })
+			if err := unix.Mount("", top, "", unix.MS_SHARED, ""); err != nil {
+				t.Fatal(err)
+			}
+			c, target := overlay(t, top, nil)
+			mount(t, target, c)
+			cmd := exec.Command("unshare", "--mount", "--propagation", test.propagation, "cat")
+			in, err := cmd.StdinPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := cmd.StdoutPipe()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := cmd.Start(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = in.Close(); _ = cmd.Wait() })
+			// What comes back says that the namespace is there.
+			if _, err := in.Write([]byte("x")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := out.Read(make([]byte, 1)); err != nil {
+				t.Fatal(err)
+			}
+			find := func() (found []overlayfs.Use) {
+				uses, err := host.OverlayUses(table(t))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, u := range uses {
+					if u.PID == cmd.Process.Pid && u.Mountpoint == target {
+						found = append(found, u)
+					}
+				}
+				return found
+			}
+			if got := find(); len(got) != 1 || got[0].Follows != test.follows {
+				t.Fatalf("got %+v, want one that follows: %t", got, test.follows)
+			}
+			if err := host.Unmount(target); err != nil {
+				t.Fatal(err)
+			}
+			if got := find(); (len(got) == 0) != test.follows {
+				t.Errorf("after the unmount: %+v", got)
+			}
+		})
 	}
 }

@@ -24,7 +24,7 @@ func OverlayUses(t *overlayfs.Table) ([]overlayfs.Use, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell the own mount namespace: %w", err)
 	}
-	f := finder{known: make(map[string]overlayfs.Use)}
+	f := finder{known: make(map[string]overlayfs.Use), peers: make(map[string]int), masters: make(map[int]int)}
 	f.add(t.All(), 0, own, unix.AT_FDCWD)
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -44,6 +44,7 @@ func OverlayUses(t *overlayfs.Table) ([]overlayfs.Use, error) {
 			seen[ns] = true
 		}
 	}
+	f.follow()
 	return f.uses, nil
 }
 
@@ -60,6 +61,33 @@ func namespaceOf(pid string) (uint64, error) {
 type finder struct {
 	uses  []overlayfs.Use
 	known map[string]overlayfs.Use // by super block: what its paths led to where it was seen first
+
+	// An unmount reaches those mounts that lie on peers or slaves of the mount that ours lies on.
+	parents []overlayfs.Mount // of each of uses
+	peers   map[string]int    // super block → peer group that our own mount's parent sends to
+	masters map[int]int       // peer group → group it receives from
+}
+
+// follow finds out which copies in other namespaces go when ours is unmounted.
+func (f *finder) follow() {
+	for i := range f.uses {
+		u := &f.uses[i]
+		sends := f.peers[u.Dev]
+		if u.PID == 0 || sends == 0 {
+			continue
+		}
+		group := f.parents[i].Shared
+		if group == 0 {
+			group = f.parents[i].Master
+		}
+		for hops := 0; group != 0 && hops <= len(f.masters); hops++ {
+			if group == sends {
+				u.Follows = true
+				break
+			}
+			group = f.masters[group]
+		}
+	}
 }
 
 // namespace adds the overlays of another namespace through one process in it; false when that went away meanwhile.
@@ -87,6 +115,13 @@ func (f *finder) namespace(pid int, ns uint64) bool {
 
 // add takes in the writable overlays among mounts, whose paths start at root.
 func (f *finder) add(mounts []overlayfs.Mount, pid int, ns uint64, root int) {
+	byID := make(map[int]*overlayfs.Mount, len(mounts))
+	for i := range mounts {
+		byID[mounts[i].ID] = &mounts[i]
+		if m := &mounts[i]; m.Shared != 0 && m.Master != 0 {
+			f.masters[m.Shared] = m.Master
+		}
+	}
 	for i := range mounts {
 		m := &mounts[i]
 		if m.Overlay == nil || m.Overlay.Upper == "" {
@@ -101,6 +136,14 @@ func (f *finder) add(mounts []overlayfs.Mount, pid int, ns uint64, root int) {
 		}
 		u.Mountpoint, u.PID, u.Namespace, u.Dev, u.Source = m.Mountpoint, pid, ns, m.Dev, m.Source
 		f.uses = append(f.uses, u)
+		parent := overlayfs.Mount{}
+		if p := byID[m.Parent]; p != nil {
+			parent = *p
+		}
+		f.parents = append(f.parents, parent)
+		if pid == 0 {
+			f.peers[m.Dev] = parent.Shared
+		}
 	}
 }
 

@@ -42,7 +42,7 @@ func TestDecisionTable(t *testing.T) {
 		},
 		{
 			name: "no unit, other overlay of ours: replace",
-			then: func(w *world) { w.dir("/u/a/upper"); w.mount("/m/a", plan.Label, other) },
+			then: func(w *world) { w.dir("/u/a/upper", "/u/a/work"); w.mount("/m/a", plan.Label, other) },
 			kind: plan.Replace, disruptive: true, via: plan.ViaSyscall, reason: "/tools",
 		},
 		{
@@ -75,9 +75,15 @@ func TestDecisionTable(t *testing.T) {
 			kind: plan.Repair, disruptive: true, via: plan.ViaSyscall, reason: "read-only",
 		},
 		{
-			name: "two equal ones of ours: repair without taking the client down", was: []plan.Overlay{client("a")},
+			name: "two equal ones of ours: repair, since the lower one cannot work any more",
+			was:  []plan.Overlay{client("a")}, then: func(w *world) { w.mounts = append(w.mounts, w.mounts[0]) },
+			kind: plan.Repair, disruptive: true, via: plan.ViaSyscall, reason: "mounted 2 times",
+		},
+		{
+			name: "two equal ones of ours, and the layers change: replace", was: []plan.Overlay{client("a")},
 			then: func(w *world) { w.mounts = append(w.mounts, w.mounts[0]) },
-			kind: plan.Repair, via: plan.ViaSyscall, reason: "mounted 2 times",
+			want: []plan.Overlay{client("a", "/tools", "/base")},
+			kind: plan.Replace, disruptive: true, via: plan.ViaSyscall, reason: "+ /tools",
 		},
 		{
 			name: "unit text edited, mount the same: update", was: []plan.Overlay{client("a")},
@@ -166,6 +172,16 @@ func TestDecisionTable(t *testing.T) {
 			kind: plan.Conflict, reason: "tmpfs",
 		},
 		{
+			name: "not desired, a foreign overlay on top of ours: conflict", was: []plan.Overlay{client("a")},
+			want: []plan.Overlay{}, then: func(w *world) { w.mount("/m/a", "docker", other) },
+			kind: plan.Conflict, reason: "docker",
+		},
+		{
+			name: "a layer's filesystem is in fstab and not mounted: conflict",
+			then: func(w *world) { w.fstab["/u"] = plan.FstabLine{File: "/etc/fstab", Line: 3} },
+			kind: plan.Conflict, reason: "mount it first",
+		},
+		{
 			name: "not desired, prevent_destroy: conflict", was: []plan.Overlay{protected(client("a"))},
 			want: []plan.Overlay{}, kind: plan.Conflict, reason: "prevent_destroy",
 		},
@@ -197,6 +213,40 @@ func TestDecisionTable(t *testing.T) {
 				w.dir("/u/a/upper")
 			},
 			kind: plan.Conflict, reason: "different mounts",
+		},
+		{
+			name: "upperdir removed under the live mount: conflict", was: []plan.Overlay{client("a")},
+			then: func(w *world) { delete(w.paths, "/u/a/upper") }, kind: plan.Conflict, reason: "copy what matters out",
+		},
+		{
+			name: "somebody mounts our upperdir as well: conflict", was: []plan.Overlay{client("a")},
+			then: func(w *world) { w.mount("/m/x", "byhand", equal) }, kind: plan.Conflict, reason: "mounted at /m/x as well",
+		},
+		{
+			name: "a required unit does not exist: conflict", then: func(w *world) { w.noUnit["nope.service"] = true },
+			want: []plan.Overlay{requiring(client("a"), "nope.service")}, kind: plan.Conflict, reason: "nope.service",
+		},
+		{
+			name: "upperdir has content: create, and says so",
+			then: func(w *world) { w.dir("/u/a/upper", "/u/a/work") }, kind: plan.Create, via: plan.ViaSyscall,
+			reason: "from before",
+		},
+		{
+			name: "flags of a layer's mount are taken over: create, and says so",
+			then: func(w *world) {
+				w.change("/base", func(i *overlayfs.PathInfo) { i.Flags = overlayfs.Options{"nosuid": "", "ro": ""} })
+			},
+			kind: plan.Create, via: plan.ViaSyscall, reason: "nosuid: as the mounts",
+		},
+		{
+			name: "a private copy in another namespace: conflict, and the mount stays",
+			was:  []plan.Overlay{client("a")}, want: []plan.Overlay{client("a", "/tools", "/base")},
+			then: func(w *world) { w.copyOf("/m/a", false) }, kind: plan.Conflict, reason: "process 4711",
+		},
+		{
+			name: "a copy that goes with ours: replace",
+			was:  []plan.Overlay{client("a")}, want: []plan.Overlay{client("a", "/tools", "/base")},
+			then: func(w *world) { w.copyOf("/m/a", true) }, kind: plan.Replace, disruptive: true, via: plan.ViaSyscall,
 		},
 		{
 			name: "upperdir in use by an overlay that stays: conflict",
@@ -246,5 +296,10 @@ func from(o plan.Overlay, source string) plan.Overlay {
 
 func named(o plan.Overlay, address string) plan.Overlay {
 	o.Address = address
+	return o
+}
+
+func requiring(o plan.Overlay, unit string) plan.Overlay {
+	o.Requires = []string{unit}
 	return o
 }

@@ -13,7 +13,10 @@ import (
 func Diff(d Desired, o *Observed, targets []Target) Plan {
 	b := &builder{
 		o: o, scope: d.Scope, goals: goals(d, o), byUnit: map[string]*goal{},
-		addresses: make(map[string]bool, len(d.Overlays)),
+		addresses: make(map[string]bool, len(d.Overlays)), doomed: make(map[string]bool, len(d.Scope.Mountpoints)),
+	}
+	for _, at := range d.Scope.Mountpoints {
+		b.doomed[at] = true
 	}
 	for _, g := range b.goals {
 		b.byUnit[g.name] = g
@@ -42,6 +45,7 @@ type builder struct {
 	goals     map[string]*goal    // by mountpoint
 	byUnit    map[string]*goal    // by unit name
 	addresses map[string]bool     // all that are desired
+	doomed    map[string]bool     // mountpoints in scope one by one
 	moved     map[string][]string // address → units of ours at mountpoints it has left
 	used      map[string]bool     // units that are moved away from
 
@@ -86,12 +90,15 @@ func (b *builder) decide(g *goal) *Change {
 	}
 	problems := append(g.foreign(b.o), g.hostProblems(b.o)...)
 	problems = append(problems, b.claims(g, u, applied)...)
+	if n := len(stack); n > 0 {
+		problems = append(problems, g.lostData(b.o, stack[n-1])...)
+	}
+	live, odd := b.classify(g, stack, applied)
+	if odd != "" {
+		problems = append(problems, odd)
+	}
 	for _, p := range problems {
 		c.conflict("%s", p)
-	}
-	live, extra, odd := b.classify(g, stack, applied)
-	if odd != "" {
-		c.conflict("%s", odd)
 	}
 	if c.Kind == Conflict {
 		return c
@@ -99,16 +106,13 @@ func (b *builder) decide(g *goal) *Change {
 
 	c.Warnings = g.warnings(b.o)
 	b.writeUnit(c, g, u, applied)
-	switch {
-	case live == nil:
+	if live == nil {
 		b.notMounted(c, g, applied)
-	case extra > 0:
-		c.Do.Pop = extra
+	} else {
 		b.mounted(c, g, *live, u, applied)
-		c.Kind = Repair
-		c.because("mounted %d times on top of itself: all but one are taken away", extra+1)
-	default:
-		b.mounted(c, g, *live, u, applied)
+	}
+	if len(stack) > 1 && c.Kind != Conflict {
+		b.unstack(c, g, stack)
 	}
 	b.moveAway(c, g)
 	c.Do.Dirs = nil
@@ -126,20 +130,21 @@ func (b *builder) decide(g *goal) *Change {
 // claims finds out who else the mountpoint belongs to.
 func (b *builder) claims(g *goal, u UnitFile, applied bool) []string {
 	var out []string
-	if applied && u.Source != g.Source && !b.inScope(u) && !b.o.Gone[u.Source] {
+	if applied && u.Version > units.Version {
+		out = append(out, "a later version of overlayd wrote its unit "+u.Path+": use that version")
+	}
+	if applied && u.Source != "" && u.Source != g.Source && !b.inScope(u) && !b.o.Gone[u.Source] {
 		out = append(out, g.Mountpoint+" belongs to "+u.Source+", which declares it as "+u.Address+
 			": remove it there and apply that first, or choose another mountpoint")
 	}
 	return out
 }
 
-// classify looks at what stands at the mountpoint: nothing, one overlay, a stack of equal ones of ours (extra more than
-// one), or something odd that is not ours to touch.
-func (b *builder) classify(g *goal, stack []overlayfs.Mount, applied bool) (
-	live *overlayfs.Mount, extra int, odd string,
-) {
+// classify looks at what stands at the mountpoint: nothing, one overlay, a stack of ours on one upperdir (live is its
+// top), or something odd that is not ours to touch.
+func (b *builder) classify(g *goal, stack []overlayfs.Mount, applied bool) (live *overlayfs.Mount, odd string) {
 	if len(stack) == 0 {
-		return nil, 0, ""
+		return nil, ""
 	}
 	top := stack[len(stack)-1]
 	for _, m := range stack {
@@ -147,11 +152,11 @@ func (b *builder) classify(g *goal, stack []overlayfs.Mount, applied bool) (
 			what := m.Source + " (" + m.FSType + ")"
 			switch {
 			case len(stack) == 1:
-				return nil, 0, what + " is mounted at " + g.Mountpoint + ": unmount it, or choose another mountpoint"
+				return nil, what + " is mounted at " + g.Mountpoint + ": unmount it, or choose another mountpoint"
 			case m.ID == top.ID:
-				return nil, 0, what + " is mounted on top of " + g.Mountpoint + ": unmount it"
+				return nil, what + " is mounted on top of " + g.Mountpoint + ": unmount it"
 			default:
-				return nil, 0, what + " is mounted below the overlay at " + g.Mountpoint +
+				return nil, what + " is mounted below the overlay at " + g.Mountpoint +
 					": choose another mountpoint, or a directory inside it"
 			}
 		}
@@ -159,18 +164,18 @@ func (b *builder) classify(g *goal, stack []overlayfs.Mount, applied bool) (
 	if len(stack) == 1 {
 		differs := !b.compare(g, top).None()
 		if !applied && differs && top.Source != Label {
-			return nil, 0, "an overlay that is not overlayd's is mounted at " + g.Mountpoint + " (lowerdirs " +
+			return nil, "an overlay that is not overlayd's is mounted at " + g.Mountpoint + " (lowerdirs " +
 				list(top.Overlay.Lower) + "): unmount it, or declare it as it is to adopt it"
 		}
-		return &top, 0, ""
+		return &top, ""
 	}
 	for _, m := range stack {
-		if m.Source != Label || !b.compare(g, m).None() {
-			return nil, 0, "several overlays that differ are mounted on top of each other at " + g.Mountpoint +
+		if !ours(m) || m.Overlay.Upper != top.Overlay.Upper {
+			return nil, "several overlays that differ are mounted on top of each other at " + g.Mountpoint +
 				": unmount those that do not belong there (umount " + g.Mountpoint + " takes the top one away)"
 		}
 	}
-	return &top, len(stack) - 1, ""
+	return &top, ""
 }
 
 func (b *builder) compare(g *goal, m overlayfs.Mount) overlayfs.Difference {
@@ -208,11 +213,14 @@ func (b *builder) compareApplied(g *goal) overlayfs.Difference {
 // notMounted: nothing stands at the mountpoint.
 func (b *builder) notMounted(c *Change, g *goal, applied bool) {
 	if b.o.Offline {
-		if c.Do.Write != nil || len(c.Do.Link) > 0 {
+		switch {
+		case !applied:
+			c.Kind = Create
+		case len(g.dirs(b.o, b.goals)) > 0:
 			c.Kind = Update
-			if !applied {
-				c.Kind = Create
-			}
+			c.because("directories are missing")
+		case c.Do.Write != nil || len(c.Do.Link) > 0:
+			c.Kind = Update
 		}
 		return
 	}
@@ -220,6 +228,7 @@ func (b *builder) notMounted(c *Change, g *goal, applied bool) {
 	switch {
 	case !applied:
 		c.Kind = Create
+		g.surprises(c, b.o)
 	case c.Kind == Update:
 		c.because("not mounted")
 	default:
@@ -260,10 +269,24 @@ func (b *builder) mounted(c *Change, g *goal, live overlayfs.Mount, u UnitFile, 
 	}
 }
 
+// unstack takes a stack of ours down and mounts it once. Taking the upper ones away would not do: each mount that comes
+// on top empties the workdir of the one below, which can copy nothing up from then on (5.10 to 6.18).
+func (b *builder) unstack(c *Change, g *goal, stack []overlayfs.Mount) {
+	if c.Kind == NoOp || c.Kind == Update {
+		c.Kind = Repair
+	}
+	c.because("mounted %d times on top of itself, and only the topmost mount works", len(stack))
+	c.Do.Unmount, c.Do.Remount = nil, nil
+	for _, m := range slices.Backward(stack) {
+		b.takeDown(c, m, g.name)
+	}
+	c.Do.Mount = &g.config
+}
+
 func (b *builder) takeDown(c *Change, live overlayfs.Mount, unit string) {
 	c.Disruptive = true
 	c.Do.Unmount = append(c.Do.Unmount, Live{
-		Mountpoint: live.Mountpoint, Unit: unit, Upper: live.Overlay.Upper, Work: live.Overlay.Work,
+		Mountpoint: live.Mountpoint, Unit: unit, Upper: live.Overlay.Upper, Work: live.Overlay.Work, Dev: live.Dev,
 	})
 }
 
@@ -352,7 +375,7 @@ func (b *builder) guardIndex(c *Change, g *goal, was overlayfs.Config) {
 }
 
 func (b *builder) inScope(u UnitFile) bool {
-	return b.scope.Contains(u.Source) || slices.Contains(b.scope.Mountpoints, u.Where)
+	return b.scope.Contains(u.Source) || b.doomed[u.Where]
 }
 
 // deletes adds a change for each unit of ours in scope that nothing desires.
@@ -387,6 +410,9 @@ func (b *builder) orphans(mountpoints []string) {
 		}
 		if c.Kind != Conflict {
 			c.Keeps = append(c.Keeps, stack[0].Overlay.Upper)
+			for _, target := range linkedFrom(b.o, name) {
+				c.Do.Unlink = append(c.Do.Unlink, [2]string{target, name})
+			}
 		}
 		b.changes = append(b.changes, c)
 	}
@@ -402,10 +428,14 @@ func (b *builder) deletion(name string, u UnitFile) *Change {
 	}
 	stack := b.o.Mounts.At(u.Where)
 	for _, m := range stack {
-		if m.Overlay == nil {
+		if m.Overlay == nil || len(stack) > 1 && (!ours(m) || m.Overlay.Upper != u.Config.Upper) {
 			c.conflict("%s (%s) is mounted at %s: unmount it, then apply", m.Source, m.FSType, u.Where)
 			return c
 		}
+	}
+	if u.Version > units.Version {
+		c.conflict("a later version of overlayd wrote its unit: use that version")
+		return c
 	}
 	if u.PreventDestroy {
 		c.conflict("prevent_destroy is set: put the block back with prevent_destroy = false and apply, then remove it")
@@ -428,17 +458,28 @@ func (b *builder) deletion(name string, u UnitFile) *Change {
 	return c
 }
 
+// makesData tells whether the client's directories are overlayd's: it makes them now, or its marker says that it did.
+func (b *builder) makesData(g *goal) bool {
+	if g.ReadOnly() {
+		return false
+	}
+	fresh := func(p string) bool {
+		return !b.o.path(p).Exists || g.DataDir != "" && within(p, g.DataDir) && b.o.Marked[g.DataDir]
+	}
+	return fresh(g.Upper) && fresh(g.Work)
+}
+
 // writeUnit compares the unit file with what it should be, and says what is written and linked.
 func (b *builder) writeUnit(c *Change, g *goal, u UnitFile, applied bool) {
 	unit := g.unit
 	if applied {
 		unit.MadeMountpoint, unit.MadeData = u.MadeMountpoint, u.MadeData
 		if b.o.Units[g.name].Config.Upper != g.Upper {
-			unit.MadeData = !g.ReadOnly() && !b.o.path(g.Upper).Exists
+			unit.MadeData = b.makesData(g)
 		}
 	} else {
 		unit.MadeMountpoint = !b.o.path(g.Mountpoint).Exists
-		unit.MadeData = !g.ReadOnly() && !b.o.path(g.Upper).Exists
+		unit.MadeData = b.makesData(g)
 		for _, name := range b.moved[g.Address] {
 			unit.MadeData = unit.MadeData || b.o.Units[name].MadeData && b.o.Units[name].Config.Upper == g.Upper
 		}

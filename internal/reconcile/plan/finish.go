@@ -7,18 +7,18 @@ import (
 
 // finish fills in what the schedule needs, decides about overlayd.target, and puts the changes in order of execution.
 func (b *builder) finish() Plan {
-	live := liveOverlays(b.o)
 	used := map[string]bool{}
 	for _, g := range b.goals {
 		used[g.Upper] = true
 	}
 	for _, c := range b.changes {
-		c.Keeps = slices.DeleteFunc(c.Keeps, func(dir string) bool { return used[dir] })
+		c.Keeps = slices.DeleteFunc(c.Keeps, func(dir string) bool { return dir == "" || used[dir] })
 		for i := range c.Do.Unmount {
 			l := &c.Do.Unmount[i]
-			m := b.family.live[l.Mountpoint]
-			s := live.standing(b.o, m)
-			l.Dev, l.Holds, l.Below, l.Depth = m.Dev, s.holds, s.below, b.depth(l.Mountpoint)
+			if l.Upper != "" {
+				l.Holds = []string{b.o.key(l.Upper), b.o.key(l.Work)}
+			}
+			l.Below, l.Depth = b.family.parents[l.Mountpoint], b.depth(l.Mountpoint)
 		}
 		if c.Do.Mount == nil {
 			continue
@@ -96,14 +96,14 @@ func (p *Plan) order() {
 	note(s.Down)
 	for i := range p.Changes {
 		if c := &p.Changes[i]; c.Kind != NoOp && c.Kind != Conflict && len(c.Do.Unmount) == 0 && c.Do.Mount == nil &&
-			c.Do.Remount == nil && c.Do.Pop == 0 {
+			c.Do.Remount == nil {
 			when[c.Unit] = next
 			next++
 		}
 	}
 	for _, g := range s.Groups {
 		for _, step := range g {
-			if k := step.Kind; k == StepMount || k == StepRestart || k == StepRemount || k == StepPop {
+			if k := step.Kind; k == StepMount || k == StepRestart || k == StepRemount {
 				note([]Step{step})
 			}
 		}

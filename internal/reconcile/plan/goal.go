@@ -21,13 +21,14 @@ var inherited = []string{"nosuid", "nodev", "noexec"}
 // goal is a desired overlay together with what the host makes of it: symlinks resolved, flags taken over.
 type goal struct {
 	Overlay
-	name    string // of the unit
-	config  overlayfs.Config
-	unit    units.Mount
-	parents []string          // mountpoints of desired overlays that this one stands on, by layer or by path
-	links   map[string]string // layers as the spec names them → where their symlinks lead
-	depth   int               // overlays below each other; the kernel allows two
-	cyclic  bool
+	name         string // of the unit
+	config       overlayfs.Config
+	unit         units.Mount
+	parents      []string          // mountpoints of desired overlays that this one stands on, by layer or by path
+	layerParents []string          // those by layer, which count for the depth
+	links        map[string]string // layers as the spec names them → where their symlinks lead
+	depth        int               // overlays below each other; the kernel allows two
+	cyclic       bool
 }
 
 // goals makes the goals of a spec, by mountpoint.
@@ -38,7 +39,12 @@ func goals(d Desired, o *Observed) map[string]*goal {
 	}
 	known := func(p string) bool { return byMount[p] != nil }
 	for _, g := range byMount {
-		g.parents = standsOn(g.Lower, g.Mountpoint, known)
+		lower := make([]string, 0, len(g.Lower))
+		for _, l := range g.Lower {
+			lower = append(lower, o.target(l))
+		}
+		g.layerParents = standsOn(lower, g.Mountpoint, "", known)
+		g.parents = standsOn(lower, g.Mountpoint, path.Dir(g.Mountpoint), known)
 	}
 	state := make(map[*goal]int, len(byMount)) // 1: being resolved, 2: done
 	for _, want := range d.Overlays {
@@ -47,9 +53,9 @@ func goals(d Desired, o *Observed) map[string]*goal {
 	return byMount
 }
 
-// standsOn gives the mountpoints, of those known, that an overlay needs below it: its layers lie on them, or its own
-// mountpoint does.
-func standsOn(layers []string, mountpoint string, known func(string) bool) []string {
+// standsOn gives the mountpoints, of those known, that an overlay needs below it: its layers lie on them, or the
+// directory above its own mountpoint does.
+func standsOn(layers []string, mountpoint, above string, known func(string) bool) []string {
 	var out []string
 	look := func(p string) {
 		ancestors(p, func(dir string) bool {
@@ -63,7 +69,9 @@ func standsOn(layers []string, mountpoint string, known func(string) bool) []str
 	for _, l := range layers {
 		look(l)
 	}
-	look(path.Dir(mountpoint))
+	if above != "" {
+		look(above)
+	}
 	slices.Sort(out)
 	return slices.Compact(out)
 }
@@ -81,7 +89,9 @@ func (g *goal) resolve(o *Observed, byMount map[string]*goal, state map[*goal]in
 			continue
 		}
 		parent.resolve(o, byMount, state)
-		g.depth = max(g.depth, parent.depth+1)
+		if slices.Contains(g.layerParents, p) {
+			g.depth = max(g.depth, parent.depth+1)
+		}
 		g.cyclic = g.cyclic || parent.cyclic
 	}
 	if g.Applied != nil {
@@ -107,9 +117,8 @@ func (g *goal) layers(o *Observed, byMount map[string]*goal) {
 	}
 	for _, l := range g.Lower {
 		info := o.path(l)
-		target := l
-		if info.Symlink != "" && info.Real != "" {
-			target = info.Real
+		target := o.target(l)
+		if target != l {
 			g.links[l] = target
 		}
 		g.config.Lower = append(g.config.Lower, target)

@@ -19,6 +19,7 @@ func (p Plan) Hold(held map[int]string) map[int]string {
 	downs := map[string][]int{}  // mountpoint a live overlay stands on → changes that take that overlay down
 	wants := map[string][]int{}  // key of an upperdir or workdir → changes that mount it
 	owners := map[string][]int{} // mountpoint → changes that take it down
+	above := map[string][]int{}  // mountpoint → changes that mount on what is mounted there
 	for i := range p.Changes {
 		do := &p.Changes[i].Do
 		for _, l := range do.Unmount {
@@ -29,6 +30,9 @@ func (p Plan) Hold(held map[int]string) map[int]string {
 		}
 		for _, h := range do.Holds {
 			wants[h] = append(wants[h], i)
+		}
+		for _, b := range do.Below {
+			above[b] = append(above[b], i)
 		}
 	}
 	for len(queue) > 0 {
@@ -42,6 +46,9 @@ func (p Plan) Hold(held map[int]string) map[int]string {
 					queue = append(queue, j)
 				}
 			}
+		}
+		if c.Do.Mount != nil && len(c.Do.Unmount) == 0 {
+			hold(above[c.Mountpoint], c.Address+", which it stands on, is not mounted")
 		}
 		for _, l := range c.Do.Unmount {
 			for _, h := range l.Holds {

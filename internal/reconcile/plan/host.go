@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -42,6 +43,11 @@ func (g *goal) hostProblems(o *Observed) []string {
 		add("more than two overlays on top of each other: the kernel stacks two at most; name the layers of the "+
 			"lowest overlay directly (%s)", strings.Join(g.parents, ", "))
 	}
+	for _, unit := range g.Requires {
+		if o.NoUnit[unit] {
+			add("unit %s, which it requires, does not exist: install it, or correct requires", unit)
+		}
+	}
 	for i, l := range g.Lower {
 		g.lowerProblem(o.path(l), g.config.Lower[i], add)
 	}
@@ -49,6 +55,7 @@ func (g *goal) hostProblems(o *Observed) []string {
 		g.upperProblems(o, add)
 	}
 	g.overlaps(o, add)
+	g.unmountedBase(o, add)
 
 	m := o.path(g.Mountpoint)
 	switch {
@@ -117,8 +124,8 @@ func (g *goal) upperProblems(o *Observed, add func(string, ...any)) {
 	upper, work := o.path(g.Upper), o.path(g.Work)
 	// Two mounts of one filesystem do not do either: overlayfs renames between upper and work, within one mount.
 	if upper.Base != "" && work.Base != "" && upper.MountID != work.MountID {
-		add("upperdir %s and workdir %s are on different mounts: put the workdir beside the upperdir",
-			g.Upper, g.Work)
+		add("upperdir %s and workdir %s are on different mounts: put the workdir beside the upperdir, as in "+
+			"workdir = %q", g.Upper, g.Work, path.Join(path.Dir(g.Upper), "work"))
 	}
 	if work.Exists && work.IsDir && !g.AllowUnsafeParent && (work.UID != 0 || work.Mode&0o022 != 0) {
 		add("workdir %s can be written by others than root: chown it to root and chmod 0700, or remove it", g.Work)
@@ -162,6 +169,75 @@ func (g *goal) warnings(o *Observed) []string {
 func has(o overlayfs.Options, name string) bool {
 	_, ok := o[name]
 	return ok
+}
+
+// lostData finds an upperdir or workdir that was removed under the live mount. The kernel writes on, to files without
+// a name, and they are gone at the unmount.
+func (g *goal) lostData(o *Observed, live overlayfs.Mount) []string {
+	if live.Overlay == nil || g.ReadOnly() {
+		return nil
+	}
+	for _, dir := range []struct{ what, want, is string }{
+		{"upperdir", g.Upper, live.Overlay.Upper}, {"workdir", g.Work, live.Overlay.Work},
+	} {
+		if dir.want == dir.is && !o.path(dir.want).Exists {
+			return []string{fmt.Sprintf("%s %s was removed while it is mounted, and what the client writes is lost at "+
+				"the unmount: copy what matters out of %s, unmount it, then apply", dir.what, dir.want, g.Mountpoint)}
+		}
+	}
+	return nil
+}
+
+// surprises tells of a new overlay what somebody who only read the spec would not expect.
+func (g *goal) surprises(c *Change, o *Observed) {
+	var taken []string
+	for _, f := range inherited {
+		if has(g.config.Options, f) && !has(g.Options, f) {
+			taken = append(taken, f)
+		}
+	}
+	if len(taken) > 0 {
+		c.because("%s: as the mounts that its layers lie on", list(taken))
+	}
+	if g.ReadOnly() {
+		return
+	}
+	upper := o.path(g.Upper)
+	if upper.Exists && upper.IsDir && !upper.Empty {
+		c.because("the client gets back what is in its upperdir from before")
+	}
+	if upper.Exists && (g.Owner != "" || g.Group != "" || g.Mode != nil) {
+		c.because("owner, group and mode are for an upperdir that overlayd makes; %s is there already", g.Upper)
+	}
+	if upper.FSType == "tmpfs" {
+		c.because("upperdir is on tmpfs: what the client writes is lost at the next boot")
+	}
+	if m := o.path(g.Mountpoint); m.Exists && m.IsDir && !m.Empty {
+		c.because("the mountpoint is not empty; what is in it is hidden while the overlay is mounted")
+	}
+}
+
+// unmountedBase finds layers below a mountpoint of fstab where nothing is mounted now. Directories made there would be
+// hidden as soon as it is, with what the client wrote.
+func (g *goal) unmountedBase(o *Observed, add func(string, ...any)) {
+	if len(o.Fstab) == 0 || o.Offline {
+		return
+	}
+	paths := slices.Clone(g.config.Lower)
+	if !g.ReadOnly() {
+		paths = append(paths, g.Upper, g.Work)
+	}
+	said := map[string]bool{}
+	for _, p := range append(paths, path.Dir(g.Mountpoint)) {
+		ancestors(p, func(dir string) bool {
+			if line, ok := o.Fstab[dir]; ok && dir != "/" && !said[dir] && len(o.Mounts.At(dir)) == 0 {
+				said[dir] = true
+				add("%s is below %s, which line %d of %s mounts, and nothing is mounted there now: mount it first", p, dir,
+					line.Line, line.File)
+			}
+			return false
+		})
+	}
 }
 
 // overlaps finds layers that are one directory or lie within each other once symlinks are resolved. The spec alone was
@@ -229,6 +305,9 @@ func (g *goal) dirs(o *Observed, byMount map[string]*goal) []Dir {
 // mergedRoot tells owner and mode of a new upperdir: as the spec says, else as the topmost lowerdir has them.
 func (g *goal) mergedRoot(o *Observed, byMount map[string]*goal) Dir {
 	d := Dir{Mode: 0o755, AllowUnsafe: g.AllowUnsafeParent}
+	if len(g.Lower) == 0 {
+		return d // a unit that was edited into having no layers
+	}
 	if info := o.path(g.Lower[0]); info.Exists {
 		d.UID, d.GID, d.Mode = info.UID, info.GID, info.Mode&0o7777
 	} else if parent := byMount[g.config.Lower[0]]; parent != nil && !g.cyclic {

@@ -14,13 +14,15 @@ type Observed struct {
 	Target    TargetUnit
 	Fstab     map[string]FstabLine // by mountpoint
 	Gone      map[string]bool      // spec files named by units that no longer exist
+	Marked    map[string]bool      // data directories that bear overlayd's mark; looked at where no unit tells
 
 	Mounts   *overlayfs.Table
 	Paths    map[string]overlayfs.PathInfo
 	Defaults overlayfs.Defaults
 
-	Systemd bool // systemd runs this host
-	Offline bool // --root: nothing can be mounted
+	Systemd bool            // systemd runs this host
+	NoUnit  map[string]bool // units named by requires that systemd does not know
+	Offline bool            // --root: nothing can be mounted
 
 	// Uses and Impact cost a look at every process. They are filled in where a first plan showed that it matters.
 	Uses   []overlayfs.Use
@@ -65,6 +67,14 @@ func (o *Observed) path(p string) overlayfs.PathInfo {
 		return i
 	}
 	return overlayfs.PathInfo{Path: p, Real: p}
+}
+
+// target gives where the symlinks in a path lead.
+func (o *Observed) target(p string) string {
+	if info := o.path(p); info.Symlink != "" && info.Real != "" {
+		return info.Real
+	}
+	return p
 }
 
 // same tells whether two path texts lead to one directory.

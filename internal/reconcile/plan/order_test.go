@@ -14,7 +14,7 @@ import (
 
 var verbs = map[plan.StepKind]string{
 	plan.StepUnmount: "unmount", plan.StepMount: "mount", plan.StepRestart: "restart", plan.StepRemount: "remount",
-	plan.StepPop: "pop", plan.StepRevive: "revive",
+	plan.StepRevive: "revive",
 }
 
 // script writes a schedule down: what happens before the unit files change, a bar, and each group on a line.
@@ -133,6 +133,10 @@ func TestHold(t *testing.T) {
 			want: []plan.Overlay{client("a", "/m/p"), client("p", "/tools")}, busy: "/m/p", held: []string{"/m/a", "/m/p"},
 		},
 		{
+			name: "what would stand on a mount that is not made", want: []plan.Overlay{client("a", "/m/p"), client("p")},
+			busy: "/m/p", held: []string{"/m/a", "/m/p"},
+		},
+		{
 			name: "an upperdir that stays in use is not handed on", was: []plan.Overlay{client("a"), client("b")},
 			want: []plan.Overlay{a2, b2}, busy: "/m/a", held: []string{"/m/a", "/m/b"},
 		},
@@ -200,6 +204,45 @@ func TestSharedUpperByAnotherName(t *testing.T) {
 	p := plan.Diff(desired(client("a")), w.observe(), nil)
 	if c := p.Changes[0]; c.Kind != plan.Conflict || !strings.Contains(c.Reasons[0], "/m/other") {
 		t.Errorf("want a conflict that names /m/other, got %s", show(p))
+	}
+}
+
+// TestAliases: two upperdirs that are one directory under two names, also one that does not exist yet.
+func TestAliases(t *testing.T) {
+	w := settled(t)
+	base := overlayfs.FileID{Dev: 1, Ino: 7}
+	for _, p := range []string{"/u/a", "/u/b"} {
+		for _, dir := range []string{p + "/upper", p + "/work"} {
+			w.paths[dir] = overlayfs.PathInfo{Path: dir, Real: dir, Base: p, BaseID: base, MountID: 1, FSType: "ext4"}
+		}
+	}
+	p := plan.Diff(desired(client("a"), client("b")), w.observe(), nil)
+	if n := p.Count(plan.Conflict); n != 2 || !strings.Contains(p.Changes[0].Reasons[0], "same directory") {
+		t.Errorf("want two conflicts, got %s", show(p))
+	}
+}
+
+// TestNestedMountpoints: overlays may lie in each other's trees as deep as one likes; only layers count as a stack.
+func TestNestedMountpoints(t *testing.T) {
+	at := func(p string) plan.Overlay {
+		o := client(strings.ReplaceAll(p[1:], "/", "-"))
+		o.Mountpoint = p
+		return o
+	}
+	w := settled(t)
+	p := plan.Diff(desired(at("/m/a"), at("/m/a/b"), at("/m/a/b/c")), w.observe(), nil)
+	if diff := cmp.Diff([]string{"", "--", "mount /m/a, mount /m/a/b, mount /m/a/b/c"}, script(p)); diff != "" {
+		t.Errorf("steps (-want +got):\n%s%s", diff, show(p))
+	}
+}
+
+// TestLayerBehindLink: a layer that reaches another overlay through a symlink stands on it.
+func TestLayerBehindLink(t *testing.T) {
+	w := settled(t)
+	w.paths["/link"] = overlayfs.PathInfo{Path: "/link", Symlink: "/link", Real: "/m/p"}
+	p := plan.Diff(desired(client("a", "/link"), client("p")), w.observe(), nil)
+	if diff := cmp.Diff([]string{"", "--", "mount /m/p, mount /m/a"}, script(p)); diff != "" {
+		t.Errorf("steps (-want +got):\n%s%s", diff, show(p))
 	}
 }
 

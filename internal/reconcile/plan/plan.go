@@ -81,7 +81,6 @@ type Actions struct {
 	Below   []string          // mountpoints of the overlays it stands on
 	Start   bool              // the mount is put up by a start job
 	Remount overlayfs.Options // per-mount flags to set in place, nil for none
-	Pop     int               // mounts to take away from the top of a stack of equal ones
 }
 
 // Live is a mount that stands.

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"path"
 	"slices"
 	"strconv"
 
@@ -10,19 +11,20 @@ import (
 // family knows which live overlay stands on which: by a layer that lies on it, or by its mountpoint. The kernel does
 // not protect the lower one: umount(2) of an overlay that is a layer of another succeeds.
 type family struct {
-	byMount  map[string]*Change            // change at a mountpoint, those moved away from included
-	live     map[string]overlayfs.Mount    // topmost live overlay at each mountpoint
-	children map[string][]string           // mountpoint → live overlays that stand on it
-	parents  map[string][]string           // the reverse
-	holders  map[string][]string           // upperdir or workdir as written → mountpoints of live overlays using it
-	ids      map[overlayfs.FileID][]string // the same by device and inode
-	alien    []overlayfs.Use               // in other mount namespaces
+	byMount  map[string]*Change                   // change at a mountpoint, those moved away from included
+	live     map[string]overlayfs.Mount           // topmost live overlay at each mountpoint
+	children map[string][]string                  // mountpoint → live overlays that stand on it
+	parents  map[string][]string                  // the reverse
+	holders  map[string][]string                  // upperdir or workdir as written → mountpoints of live overlays using it
+	ids      map[overlayfs.FileID][]string        // the same by device and inode
+	alien    map[overlayfs.FileID][]overlayfs.Use // upperdirs and workdirs that live in other mount namespaces
 }
 
 func (b *builder) index() {
 	f := family{
 		byMount: map[string]*Change{}, live: map[string]overlayfs.Mount{}, children: map[string][]string{},
 		parents: map[string][]string{}, holders: map[string][]string{}, ids: map[overlayfs.FileID][]string{},
+		alien: map[overlayfs.FileID][]overlayfs.Use{},
 	}
 	for _, c := range b.changes {
 		f.byMount[c.Mountpoint] = c
@@ -43,7 +45,7 @@ func (b *builder) index() {
 	for _, at := range sortedKeys(f.live) {
 		m := f.live[at]
 		layers := slices.Concat(m.Overlay.Lower, m.Overlay.Data)
-		for _, p := range standsOn(layers, at, known) {
+		for _, p := range standsOn(layers, at, path.Dir(at), known) {
 			if f.reaches(p, at) {
 				continue // the texts of the mount table form a ring when layers were mounted over later
 			}
@@ -56,11 +58,11 @@ func (b *builder) index() {
 		}
 	}
 	for _, u := range b.o.Uses {
-		if u.PID != 0 {
-			f.alien = append(f.alien, u)
-			continue
-		}
 		for _, id := range []overlayfs.FileID{u.Upper, u.Work} {
+			if u.PID != 0 {
+				f.alien[id] = append(f.alien[id], u)
+				continue
+			}
 			f.ids[id] = append(f.ids[id], u.Mountpoint)
 		}
 	}
@@ -153,7 +155,7 @@ func (b *builder) stays(kid, parent string, c *Change) string {
 
 // standing gives the live mountpoints that a goal will stand on.
 func (b *builder) standing(g *goal) []string {
-	return standsOn(g.config.Lower, g.Mountpoint, func(p string) bool { _, ok := b.family.live[p]; return ok })
+	return standsOn(g.config.Lower, g.Mountpoint, path.Dir(g.Mountpoint), func(p string) bool { _, ok := b.family.live[p]; return ok })
 }
 
 // dragDown makes everything that stands on a mount that goes down go down before it, and come back after it.
@@ -164,36 +166,40 @@ func (b *builder) dragDown(mountpoint string, because *Change) {
 			c.Kind = Replace
 			c.because("%s, which it stands on, is taken down", because.Address)
 			c.DraggedBy = because.Address
-			c.Do.Remount, c.Do.Pop = nil, 0
+			c.Do.Remount = nil
 			for _, each := range slices.Backward(b.o.Mounts.At(kid)) {
-				b.takeDown(c, each, c.Unit)
+				if each.Overlay != nil {
+					b.takeDown(c, each, c.Unit)
+				}
 			}
 			if g := b.goals[kid]; g != nil {
 				c.Do.Mount = &g.config
 				c.Do.Dirs = g.dirs(b.o, b.goals)
 			}
 		}
-		b.dragDown(m.Mountpoint, because)
+		b.dragDown(m.Mountpoint, c)
 	}
 }
 
 // uppers refuses mounts whose upperdir or workdir is held by an overlay that this plan does not take down. Nothing in
 // the kernel prevents it with index=off: both mounts would write to one upper, with undefined results.
 func (b *builder) uppers() {
+	b.aliases()
 	for again := true; again; {
 		again = false
 		down, devs := map[string]bool{}, map[string]bool{}
 		for _, c := range b.changes {
 			for _, l := range c.Do.Unmount {
 				down[l.Mountpoint] = true
-				devs[b.family.live[l.Mountpoint].Dev] = true
+				devs[l.Dev] = true
 			}
 		}
 		for _, c := range b.changes {
-			if c.Do.Mount == nil || c.Do.Mount.Upper == "" {
-				continue
+			reason := b.held(c, down, devs)
+			if reason == "" {
+				reason = b.shared(c)
 			}
-			if reason := b.held(c, down, devs); reason != "" {
+			if reason != "" {
 				c.conflict("%s", reason)
 				again = true
 			}
@@ -204,7 +210,65 @@ func (b *builder) uppers() {
 	}
 }
 
+// aliases finds desired overlays that would share an upperdir or workdir under two names, by a bind mount or a link.
+// The same name twice was found in the spec.
+func (b *builder) aliases() {
+	type dir struct {
+		c          *Change
+		what, path string
+	}
+	first := map[string]dir{}
+	for _, c := range b.changes {
+		g := b.goals[c.Mountpoint]
+		if g == nil || g.ReadOnly() || b.byUnit[c.Unit] != g {
+			continue
+		}
+		for _, d := range []dir{{c, "upperdir", g.Upper}, {c, "workdir", g.Work}} {
+			k := b.o.key(d.path)
+			other, known := first[k]
+			if !known {
+				first[k] = d
+				continue
+			}
+			if other.c == c {
+				continue // the goal's own overlaps are found elsewhere
+			}
+			for _, each := range []struct{ at, to dir }{{d, other}, {other, d}} {
+				each.at.c.conflict("%s %s is the same directory as %s %s of %s: give each overlay its own",
+					each.at.what, each.at.path, each.to.what, each.to.path, each.to.c.Address)
+			}
+		}
+	}
+}
+
+// shared says of an overlay that stays mounted who else writes to its upperdir.
+func (b *builder) shared(c *Change) string {
+	g := b.goals[c.Mountpoint]
+	if g == nil || g.ReadOnly() || c.Kind == Conflict || c.Do.Mount != nil {
+		return ""
+	}
+	for _, at := range b.family.holders[g.Upper] {
+		if at != g.Mountpoint {
+			return "upperdir " + g.Upper + " is in use by the overlay mounted at " + at +
+				" as well, and what both write is undefined: unmount that one"
+		}
+	}
+	return ""
+}
+
+// whereElse names an overlay that is not in our mount table.
+func whereElse(u overlayfs.Use) string {
+	process := "process " + strconv.Itoa(u.PID)
+	if u.Detached {
+		return process + ", through the overlay that was detached from " + u.Mountpoint + " while it was busy"
+	}
+	return "the overlay at " + u.Mountpoint + " in the mount namespace of " + process
+}
+
 func (b *builder) held(c *Change, down, devs map[string]bool) string {
+	if c.Do.Mount == nil || c.Do.Mount.Upper == "" {
+		return ""
+	}
 	for _, dir := range []struct{ what, path string }{
 		{"upperdir", c.Do.Mount.Upper}, {"workdir", c.Do.Mount.Work},
 	} {
@@ -219,10 +283,10 @@ func (b *builder) held(c *Change, down, devs map[string]bool) string {
 					": unmount that one, or choose another directory"
 			}
 		}
-		for _, u := range b.family.alien {
-			if info.Exists && (u.Upper == info.ID || u.Work == info.ID) && !devs[u.Dev] {
-				return dir.what + " " + dir.path + " is in use by an overlay at " + u.Mountpoint +
-					" in another mount namespace (of process " + strconv.Itoa(u.PID) + "): end that process first"
+		for _, u := range b.family.alien[info.ID] {
+			// A copy of the mount that this plan takes down is fine if it goes with it.
+			if info.Exists && (!devs[u.Dev] || !u.Follows) {
+				return dir.what + " " + dir.path + " is in use by " + whereElse(u) + ": end that process, then apply"
 			}
 		}
 	}
@@ -239,7 +303,8 @@ func (b *builder) howToMount() {
 			c.Impact.Units = append(c.Impact.Units, impact.Units...)
 			c.Impact.Mounts = append(c.Impact.Mounts, impact.Mounts...)
 			if impact.Processes != nil {
-				c.Impact.Processes = append(c.Impact.Processes, impact.Processes...)
+				// Not nil even if empty: nil says that nobody was permitted to look.
+				c.Impact.Processes = append(append([]overlayfs.Process{}, c.Impact.Processes...), impact.Processes...)
 			}
 			if b.o.Systemd && len(impact.Units) > 0 {
 				l.ViaSystemd = true
@@ -251,7 +316,7 @@ func (b *builder) howToMount() {
 			d.Start = true
 			c.Via, c.ViaReason = ViaSystemd, "the overlay has requires or after of its own"
 		}
-		if c.Via == ViaNone && (d.Mount != nil || len(d.Unmount) > 0 || d.Remount != nil || d.Pop > 0) {
+		if c.Via == ViaNone && (d.Mount != nil || len(d.Unmount) > 0 || d.Remount != nil) {
 			c.Via = ViaSyscall
 		}
 	}

@@ -2,6 +2,7 @@ package plan
 
 import (
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -15,7 +16,7 @@ type Run struct {
 	up      map[string][]standing      // mountpoint → overlays there, bottom to top
 	holders map[string]map[string]bool // key of an upperdir or workdir → mountpoints
 	kids    map[string]map[string]bool // mountpoint → mountpoints of what stands on it
-	alien   map[string]string          // key of a directory held in another mount namespace → where
+	alien   map[string][]overlayfs.Use // key of an upperdir or workdir → its writers outside our mount table
 }
 
 type standing struct{ holds, below []string }
@@ -24,7 +25,7 @@ type standing struct{ holds, below []string }
 func NewRun(o *Observed) *Run {
 	r := &Run{
 		up: map[string][]standing{}, holders: map[string]map[string]bool{}, kids: map[string]map[string]bool{},
-		alien: map[string]string{},
+		alien: map[string][]overlayfs.Use{},
 	}
 	live := liveOverlays(o)
 	for _, m := range o.Mounts.All() {
@@ -32,20 +33,14 @@ func NewRun(o *Observed) *Run {
 			r.add(m.Mountpoint, live.standing(o, m))
 		}
 	}
-	r.Others(o.Uses)
-	return r
-}
-
-// Others replaces what is known of other mount namespaces.
-func (r *Run) Others(uses []overlayfs.Use) {
-	clear(r.alien)
-	for _, u := range uses {
-		if u.PID == 0 {
-			continue
+	for _, u := range o.Uses {
+		if u.PID != 0 {
+			for _, k := range []string{idKey(u.Upper), idKey(u.Work)} {
+				r.alien[k] = append(r.alien[k], u)
+			}
 		}
-		where := fmt.Sprintf("%s in the mount namespace of process %d", u.Mountpoint, u.PID)
-		r.alien[idKey(u.Upper)], r.alien[idKey(u.Work)] = where, where
 	}
+	return r
 }
 
 // Refuse says why a step must not be taken now; "" means that it may.
@@ -63,7 +58,7 @@ func (r *Run) Refuse(c *Change, s Step) string {
 			return reason
 		}
 		return r.refuseUp(c)
-	case StepRemount, StepPop, StepRevive:
+	case StepRemount, StepRevive:
 	}
 	return ""
 }
@@ -86,8 +81,8 @@ func (r *Run) refuseUp(c *Change) string {
 				return what + " is still in use by the overlay mounted at " + at
 			}
 		}
-		if where, held := r.alien[h]; held && len(r.up[c.Mountpoint]) == 0 {
-			return what + " is still in use by an overlay at " + where + ": end that process, then apply again"
+		if u := r.alien[h]; len(u) > 0 && len(r.up[c.Mountpoint]) == 0 {
+			return what + " is still in use by " + whereElse(u[0]) + ": end that process, then apply again"
 		}
 	}
 	for _, p := range c.Do.Below {
@@ -103,15 +98,17 @@ func (r *Run) Did(c *Change, s Step) {
 	switch s.Kind {
 	case StepUnmount:
 		r.remove(s.Live.Mountpoint)
+		// Copies that receive our unmounts have gone with it.
+		for _, h := range s.Live.Holds {
+			r.alien[h] = slices.DeleteFunc(r.alien[h], func(u overlayfs.Use) bool {
+				return u.Follows && u.Dev == s.Live.Dev
+			})
+		}
 	case StepRestart:
 		r.remove(s.Live.Mountpoint)
 		r.add(c.Mountpoint, standing{c.Do.Holds, c.Do.Below})
 	case StepMount:
 		r.add(c.Mountpoint, standing{c.Do.Holds, c.Do.Below})
-	case StepPop:
-		for range c.Do.Pop {
-			r.remove(c.Mountpoint)
-		}
 	case StepRemount, StepRevive:
 	}
 }
@@ -155,11 +152,15 @@ func (r *Run) remove(mountpoint string) {
 	forget(r.kids, gone.below, func(s standing) []string { return s.below })
 }
 
-// key identifies an upperdir or workdir: by device and inode if it exists, else by its path. A directory that does not
-// exist cannot be in use.
+// key identifies an upperdir or workdir: by device and inode if it exists, else by those of the nearest directory that
+// does and the way down from there. So two names of one directory are known before either exists.
 func (o *Observed) key(p string) string {
-	if info := o.path(p); info.Exists {
+	info := o.path(p)
+	if info.Exists {
 		return idKey(info.ID)
+	}
+	if rest, ok := strings.CutPrefix(info.Real, info.Base); ok && info.Base != "" && info.BaseID != (overlayfs.FileID{}) {
+		return idKey(info.BaseID) + "/" + strings.Trim(rest, "/")
 	}
 	return p
 }
@@ -180,7 +181,8 @@ func liveOverlays(o *Observed) lives {
 }
 
 func (l lives) below(m overlayfs.Mount) []string {
-	return standsOn(slices.Concat(m.Overlay.Lower, m.Overlay.Data), m.Mountpoint, func(p string) bool { return l[p] })
+	return standsOn(slices.Concat(m.Overlay.Lower, m.Overlay.Data), m.Mountpoint, path.Dir(m.Mountpoint),
+		func(p string) bool { return l[p] })
 }
 
 func (l lives) standing(o *Observed, m overlayfs.Mount) standing {

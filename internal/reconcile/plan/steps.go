@@ -15,7 +15,6 @@ const (
 	StepMount                   // put the change's mount up, by system call or start job
 	StepRestart                 // both in one restart job, so that systemd stops and starts the dependents
 	StepRemount                 // set per-mount flags in place
-	StepPop                     // take the top ones of equal mounts away
 	StepRevive                  // start the units again that a stop job took down with the mount
 )
 
@@ -168,7 +167,7 @@ func (s *scheduler) related() [][]int {
 	for i := range s.changes {
 		root[i] = i
 		c := &s.changes[i]
-		if !s.selected[i] || c.Do.Mount == nil && c.Do.Remount == nil && c.Do.Pop == 0 {
+		if !s.selected[i] || c.Do.Mount == nil && c.Do.Remount == nil {
 			continue
 		}
 		nodes = append(nodes, i)
@@ -228,11 +227,8 @@ func (s *scheduler) group(members []int) []Step {
 	})
 	for _, i := range members {
 		do := s.changes[i].Do
-		switch {
-		case do.Mount != nil:
+		if do.Mount != nil {
 			up = append(up, Step{Kind: StepMount, Change: i})
-		case do.Pop > 0:
-			up = append(up, Step{Kind: StepPop, Change: i})
 		}
 		if do.Remount != nil {
 			up = append(up, Step{Kind: StepRemount, Change: i})

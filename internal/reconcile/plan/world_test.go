@@ -27,6 +27,7 @@ type world struct {
 	dropIns map[string][]string
 	gone    map[string]bool
 	uses    []overlayfs.Use
+	noUnit  map[string]bool
 	impact  map[string]plan.Impact
 	systemd bool
 	offline bool
@@ -44,7 +45,7 @@ func newWorld(t testing.TB) *world {
 	return &world{
 		t: t, files: map[string]units.Mount{}, edited: map[string]string{}, wants: map[string]map[string]bool{},
 		paths: map[string]overlayfs.PathInfo{}, fstab: map[string]plan.FstabLine{}, else_: map[string]string{},
-		dropIns: map[string][]string{}, gone: map[string]bool{}, impact: map[string]plan.Impact{}, systemd: true,
+		dropIns: map[string][]string{}, gone: map[string]bool{}, impact: map[string]plan.Impact{}, systemd: true, noUnit: map[string]bool{},
 		nextIno: 100,
 	}
 }
@@ -87,6 +88,15 @@ func (w *world) umount(at string) bool {
 		}
 	}
 	return false
+}
+
+// copyOf adds a copy of a live overlay in another mount namespace.
+func (w *world) copyOf(at string, follows bool) {
+	m, _ := w.table().Top(at)
+	w.uses = append(w.uses, overlayfs.Use{
+		Mountpoint: at, Source: m.Source, Dev: m.Dev, PID: 4711, Follows: follows,
+		Upper: w.paths[m.Overlay.Upper].ID, Work: w.paths[m.Overlay.Work].ID,
+	})
 }
 
 // table renders the mounts as the kernel would, and reads that.
@@ -135,7 +145,7 @@ func (w *world) observe() *plan.Observed {
 	o := &plan.Observed{
 		Units: map[string]plan.UnitFile{}, Elsewhere: w.else_, DropIns: w.dropIns, Wants: map[string]map[string]bool{},
 		Fstab: w.fstab, Gone: w.gone, Mounts: w.table(), Paths: maps.Clone(w.paths), Systemd: w.systemd,
-		Offline: w.offline, Uses: w.uses, Impact: w.impact,
+		Offline: w.offline, Uses: w.uses, Impact: w.impact, NoUnit: w.noUnit,
 		Defaults: overlayfs.Defaults{RedirectAlwaysFollow: true},
 	}
 	for target, linked := range w.wants {
@@ -269,10 +279,6 @@ func (w *world) step(c *plan.Change, s plan.Step) {
 			}
 		}
 		maps.Copy(m.config.Options, c.Do.Remount)
-	case plan.StepPop:
-		for range c.Do.Pop {
-			down(c.Mountpoint)
-		}
 	case plan.StepRevive:
 	}
 }

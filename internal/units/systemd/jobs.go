@@ -62,10 +62,12 @@ func (m *Manager) Restart(ctx context.Context, unit string) error {
 	return m.job(ctx, "restart", unit, (*dbus.Conn).RestartUnitContext)
 }
 
-// StartNoBlock queues the start of a unit and does not wait for it.
-func (m *Manager) StartNoBlock(ctx context.Context, unit string) error {
+// StartAlone queues the start of a unit, without what it wants or requires, and does not wait for it. The start of a
+// target, also of one that is active, would otherwise start all that it wants and that is down: what an administrator
+// has stopped, and what must not be mounted now.
+func (m *Manager) StartAlone(ctx context.Context, unit string) error {
 	err := m.call(ctx, func(conn *dbus.Conn) error {
-		_, err := conn.StartUnitContext(ctx, unit, jobMode, nil)
+		_, err := conn.StartUnitContext(ctx, unit, "ignore-dependencies", nil)
 		return err
 	})
 	if err != nil {

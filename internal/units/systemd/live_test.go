@@ -330,7 +330,9 @@ func TestLiveWaitJobs(t *testing.T) {
 	must(t, l.m.Reload(l.ctx))
 
 	must(t, waitJobs(l.ctx, l.m, map[string]bool{o.FileName(): true}))
-	must(t, l.m.StartNoBlock(l.ctx, o.FileName()))
+	started := make(chan error, 1)
+	go func() { started <- l.m.Start(l.ctx, o.FileName()) }()
+	l.eventually(o.Requires[0], systemd.State{Load: "loaded", Active: "activating", Sub: "start"})
 	must(t, waitJobs(l.ctx, l.m, map[string]bool{"overlayd-none.mount": true}))
 	ctx, cancel := context.WithTimeout(l.ctx, 50*time.Millisecond)
 	defer cancel()
@@ -343,6 +345,7 @@ func TestLiveWaitJobs(t *testing.T) {
 	go func() { waited <- waitJobs(l.ctx, l.m, map[string]bool{o.FileName(): true}) }()
 	must(t, os.WriteFile(gate, nil, 0o600))
 	must(t, <-waited)
+	must(t, <-started)
 	l.eventually(o.FileName(), mounted)
 }
 

@@ -182,7 +182,7 @@ func TestLiveMany(t *testing.T) {
 	for range names {
 		name := names[0]
 		names = names[1:]
-		go func() { errs <- l.m.StartNoBlock(l.ctx, name) }()
+		go func() { errs <- l.m.StartAlone(l.ctx, name) }()
 	}
 	refused := 0
 	for range len(mounts) + 400 {

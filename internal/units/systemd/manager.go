@@ -73,9 +73,9 @@ func dial(ctx context.Context) (*dbus.Conn, error) {
 		err  error
 	}
 	done := make(chan result, 1)
-	go func() {
-		// The context given here ends the connection, not the connecting.
-		conn, err := dbus.NewWithContext(context.Background()) //nolint:gosec // see above
+	// The context given to dbus ends the connection, not the connecting.
+	go func() { //nolint:gosec,contextcheck // that is why it is not ours
+		conn, err := dbus.NewWithContext(context.Background())
 		done <- result{conn, err}
 	}()
 	select {
@@ -118,8 +118,7 @@ func (m *Manager) callOnce(ctx context.Context, f func(*dbus.Conn) error) error 
 // isGone tells whether an answer did not come because systemd left the bus (daemon-reexec, or the bus lost patience
 // with a systemd that was busy for long), or the bus ended.
 func isGone(err error) bool {
-	var failed godbus.Error
-	if errors.As(err, &failed) {
+	if failed, ok := errors.AsType[godbus.Error](err); ok {
 		return failed.Name == "org.freedesktop.DBus.Error.NoReply" ||
 			failed.Name == "org.freedesktop.DBus.Error.Disconnected"
 	}

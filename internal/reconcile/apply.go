@@ -1,0 +1,406 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/sirupsen/logrus"
+
+	"github.com/overlayd/overlayd/internal/overlayfs"
+	"github.com/overlayd/overlayd/internal/overlayfs/host"
+	"github.com/overlayd/overlayd/internal/reconcile/plan"
+	"github.com/overlayd/overlayd/internal/safedir"
+	"github.com/overlayd/overlayd/internal/units"
+	"github.com/overlayd/overlayd/internal/units/systemd"
+)
+
+// ErrStale says that the host is no longer as it was when the plan was made.
+var ErrStale = errors.New("the plan is stale: the host has changed since, and now needs other changes; plan again")
+
+// ApplyOptions say how an apply goes about it.
+type ApplyOptions struct {
+	Targets     []plan.Target
+	Parallelism int           // mounts made at the same time, at least 1
+	LockTimeout time.Duration // how long to wait for another overlayd
+	Approved    []Agreed      // what somebody agreed to, nil for anything; else ErrStale
+	Purge       bool          // delete the data directories that overlayd made for what is deleted
+}
+
+// Apply brings the host to what d desires. It looks again under the lock, so what it does is what is needed then; the
+// report tells what became of each change. The error is about the apply as a whole (lock, systemd, unit directory);
+// the report is true in any case.
+//
+// A cancelled ctx lets the step under way finish and skips the rest. Killed at any point, the next Apply converges.
+func (h *Host) Apply(ctx context.Context, d plan.Desired, opt ApplyOptions) (Report, error) {
+	if !h.Offline() {
+		l, err := acquire(ctx, opt.LockTimeout)
+		if err != nil {
+			return Report{}, err
+		}
+		defer l.release()
+	}
+	a := &apply{
+		h: h, opt: opt, ctx: ctx, work: context.WithoutCancel(ctx), maker: safedir.NewMaker(h.inRoot("/")),
+		results: map[int]*Result{}, took: map[int]time.Duration{},
+	}
+	defer a.close()
+	if err := a.prepare(d); err != nil { //nolint:contextcheck // the apply has it
+		return Report{}, err
+	}
+	err := a.carryOut()
+	return a.report(), err
+}
+
+// apply is one run of Apply.
+type apply struct {
+	h       *Host
+	opt     ApplyOptions
+	ctx     context.Context // cancelled: begin nothing more
+	work    context.Context // of what has begun, which is finished
+	p       plan.Plan
+	o       *plan.Observed
+	manager *systemd.Manager
+	maker   *safedir.Maker
+
+	mu      sync.Mutex // guards all below
+	run     *plan.Run
+	results map[int]*Result
+	took    map[int]time.Duration // time in the steps of a change
+	purged  []string
+	failed  bool // a step went wrong since this was last reset
+
+	targetGone  bool // overlayd.target was removed with the last unit
+	notReloaded bool // unit files changed where no systemd runs
+}
+
+func (a *apply) close() {
+	if a.manager != nil {
+		a.manager.Close()
+	}
+}
+
+// jobsLimit bounds the wait for jobs of systemd. A mount's own job ends after TimeoutSec=30s of its unit.
+const jobsLimit = 2 * time.Minute
+
+// prepare plans, waits for systemd's own jobs on what the plan touches, and plans again if there were any, or if the
+// mount table changed meanwhile: such a job may have ended just before the wait began.
+func (a *apply) prepare(d plan.Desired) error {
+	var err error
+	if a.p, a.o, err = a.h.Plan(a.ctx, d, a.opt.Targets); err != nil {
+		return err
+	}
+	if a.o.Systemd && a.p.Pending() {
+		again, err := a.waitForJobs()
+		if err != nil {
+			return err
+		}
+		if again {
+			if a.p, a.o, err = a.h.Plan(a.ctx, d, a.opt.Targets); err != nil {
+				return err
+			}
+		}
+	}
+	if a.opt.Approved != nil && !slices.EqualFunc(a.opt.Approved, Agree(a.p), Agreed.equal) {
+		return ErrStale
+	}
+	a.run = plan.NewRun(a.o)
+	return nil
+}
+
+// waitForJobs tells whether the plan has to be made again. A no-op needs no D-Bus, so it connects only here.
+func (a *apply) waitForJobs() (again bool, err error) {
+	if a.manager, err = systemd.Connect(a.ctx); err != nil {
+		return false, err
+	}
+	names := map[string]bool{}
+	for _, c := range a.p.Changes {
+		if c.Kind == plan.NoOp || c.Kind == plan.Conflict {
+			continue
+		}
+		names[c.Unit] = true
+		for _, unit := range c.Do.Remove {
+			names[unit] = true
+		}
+	}
+	ctx, cancel := context.WithTimeout(a.ctx, jobsLimit)
+	defer cancel()
+	waited, err := a.manager.WaitJobs(ctx, names)
+	if err != nil || waited {
+		return waited, err
+	}
+	now, err := host.ReadTable()
+	if err != nil {
+		return false, err
+	}
+	return !slices.EqualFunc(now.All(), a.o.Mounts.All(), func(x, y overlayfs.Mount) bool {
+		return x.ID == y.ID && x.Dev == y.Dev && x.Mountpoint == y.Mountpoint
+	}), nil
+}
+
+// carryOut does the steps of the plan in order: checks, what goes down for good, unit files, reload, what is replaced,
+// what is new, overlayd.target.
+func (a *apply) carryOut() error {
+	held := a.preflight()
+	schedule := a.p.Steps(func(i int) bool {
+		_, no := held[i]
+		return !no
+	})
+	staged, batch, err := a.stage()
+	if err != nil {
+		return err
+	}
+	a.failed = false
+	for _, s := range schedule.Down {
+		// What only makes way for its own mount is finished with it, whatever comes in between.
+		if a.ctx.Err() != nil && a.p.Changes[s.Change].Do.Mount == nil {
+			a.interrupted(s.Change)
+			continue
+		}
+		a.step(s)
+	}
+	if a.failed {
+		// Something that was to go is still mounted: its unit file stays, and so does what was to follow it.
+		a.hold(a.undone())
+		staged.Discard()
+		if staged, batch, err = a.stage(); err != nil {
+			return err
+		}
+	}
+	owed, err := a.commit(staged, batch)
+	a.offlineDirs()
+	if err == nil {
+		a.groups(schedule.Groups)
+	} else {
+		a.hold(a.unreloaded(schedule))
+	}
+	mounted, verr := a.verify()
+	a.finishUnits()
+	if err == nil {
+		err = a.settle(mounted, owed)
+	}
+	a.cleanUp()
+	return errors.Join(err, verr)
+}
+
+// undone gives the changes that have failed or were skipped so far.
+func (a *apply) undone() map[int]string {
+	out := map[int]string{}
+	for i, r := range a.results {
+		if r.Status != Done && r.Err != nil {
+			out[i] = r.Err.Error()
+		}
+	}
+	return out
+}
+
+// unreloaded ends the changes that have steps left although systemd could not be reloaded.
+func (a *apply) unreloaded(s plan.Schedule) map[int]string {
+	const why = "its unit is written, but systemd could not be reloaded: apply again"
+	out := a.undone()
+	for _, g := range s.Groups {
+		for _, step := range g {
+			a.end(step.Change, Skipped, errors.New(why))
+			out[step.Change] = why
+		}
+	}
+	return out
+}
+
+// stage writes the unit files under temporary names. A unit that cannot be written fails its change, and the others
+// are staged without it.
+func (a *apply) stage() (*systemd.Staged, systemd.Batch, error) {
+	for {
+		batch := a.batch()
+		staged, err := a.h.dir().Stage(batch)
+		if !a.blame(err) {
+			return staged, batch, err
+		}
+	}
+}
+
+// blame ends the changes whose units an error of the unit directory is about. It answers false if that explains
+// nothing, and then err stands for the whole apply.
+func (a *apply) blame(err error) bool {
+	var each *systemd.BatchError
+	if !errors.As(err, &each) {
+		return false
+	}
+	found := false
+	for i, c := range a.p.Changes {
+		if cause := each.Units[c.Unit]; cause != nil && a.results[i] == nil && c.Kind != plan.NoOp {
+			a.end(i, Failed, cause)
+			found = true
+		}
+	}
+	return found
+}
+
+// commit puts the unit files in place and reloads systemd, once. It tells whether a reload was owed: the note of that
+// is taken back when overlayd.target runs as well, so that a killed apply is finished by the next one.
+func (a *apply) commit(staged *systemd.Staged, batch systemd.Batch) (reloaded bool, err error) {
+	changes := len(batch.Write)+len(batch.Remove)+len(batch.Link)+len(batch.Unlink) > 0
+	owed := a.h.owed()
+	if changes && !a.h.Offline() {
+		if err := owed.set(); err != nil {
+			staged.Discard()
+			return false, err
+		}
+	}
+	if err := staged.Commit(); err != nil && !a.blame(err) {
+		return false, err
+	}
+	a.targetGone = slices.Contains(batch.Remove, units.TargetName)
+	if a.h.Offline() || !changes && !owed.isSet() {
+		return false, nil
+	}
+	if !a.o.Systemd {
+		a.notReloaded = true
+		return false, owed.clear() // there is nothing to reload, and systemd reads all units when it starts
+	}
+	if a.manager == nil {
+		if a.manager, err = systemd.Connect(a.ctx); err != nil {
+			return false, err
+		}
+	}
+	return true, a.manager.Reload(a.work)
+}
+
+// groups carries out the groups of steps: first those that take something down, one after the other, so that at most
+// one client at a time is without its mount; then the new mounts, several at once.
+func (a *apply) groups(groups [][]plan.Step) {
+	var fresh [][]plan.Step
+	for _, g := range groups {
+		if k := g[0].Kind; k == plan.StepUnmount || k == plan.StepRestart {
+			a.group(g)
+			continue
+		}
+		fresh = append(fresh, g)
+	}
+	next := make(chan []plan.Step)
+	var workers sync.WaitGroup
+	for range max(1, min(a.opt.Parallelism, len(fresh))) {
+		workers.Go(func() {
+			for g := range next {
+				a.group(g)
+			}
+		})
+	}
+	for _, g := range fresh {
+		next <- g
+	}
+	close(next)
+	workers.Wait()
+}
+
+// group takes the steps of a group, all or, if interrupted before it began, none: what was taken down comes back up.
+func (a *apply) group(steps []plan.Step) {
+	if a.ctx.Err() != nil && !a.begun(steps) {
+		for _, s := range steps {
+			a.interrupted(s.Change)
+		}
+		return
+	}
+	for _, s := range steps {
+		a.step(s)
+	}
+}
+
+// begun tells whether something of a group was taken down before the unit files changed.
+func (a *apply) begun(steps []plan.Step) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.ContainsFunc(steps, func(s plan.Step) bool { _, yes := a.took[s.Change]; return yes })
+}
+
+func (a *apply) interrupted(i int) {
+	a.end(i, Skipped, errors.New("interrupted before its turn: apply again"))
+}
+
+// step takes one step, if the account of what is mounted allows it, and records how it went.
+func (a *apply) step(s plan.Step) {
+	c := &a.p.Changes[s.Change]
+	a.mu.Lock()
+	ended := a.results[s.Change] != nil
+	refusal := a.run.Refuse(c, s)
+	if s.Kind == plan.StepRevive && !a.run.Mounted(c.Mountpoint) {
+		ended = true // what depends on the mount cannot run without it
+	}
+	a.mu.Unlock()
+	switch {
+	case ended:
+		return
+	case refusal != "":
+		a.end(s.Change, Skipped, errors.New(refusal))
+		return
+	}
+	begun := time.Now()
+	err := a.do(s)
+	a.mu.Lock()
+	a.took[s.Change] += time.Since(begun)
+	a.mu.Unlock()
+	switch {
+	case errors.Is(err, errDetached):
+		return
+	case err != nil:
+		a.end(s.Change, Failed, err)
+		return
+	}
+	a.mu.Lock()
+	a.run.Did(c, s)
+	a.mu.Unlock()
+}
+
+// end records how a change ended; the first word counts.
+func (a *apply) end(i int, status Status, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.results[i] != nil {
+		return
+	}
+	r := &Result{Change: a.p.Changes[i], Status: status, Err: err, Duration: a.took[i]}
+	a.results[i] = r
+	a.failed = a.failed || status != Done
+	log := a.h.Log.WithFields(logrus.Fields{
+		"address": r.Change.Address, "change": string(r.Change.Kind), "unit": r.Change.Unit,
+		"duration": r.Duration.Round(time.Microsecond).String(),
+	})
+	if err != nil {
+		log.WithError(err).Debug(string(status))
+		return
+	}
+	log.Info(string(status))
+}
+
+// report gathers the results in the order of the plan.
+func (a *apply) report() Report {
+	r := Report{
+		Purged: a.purged, InSync: a.p.Count(plan.NoOp),
+		NotReloaded: a.notReloaded,
+	}
+	for i, c := range a.p.Changes {
+		switch {
+		case c.Kind == plan.NoOp:
+			continue
+		case a.results[i] == nil:
+			a.end(i, Skipped, errors.New("not reached: an earlier step of the apply failed"))
+		}
+		r.Results = append(r.Results, *a.results[i])
+		if a.results[i].Status == Done {
+			r.Kept = append(r.Kept, kept(c, a.purged)...)
+		}
+	}
+	return r
+}
+
+func kept(c plan.Change, purged []string) []string {
+	var out []string
+	for _, dir := range c.Keeps {
+		if !slices.Contains(purged, dir) {
+			out = append(out, dir)
+		}
+	}
+	return out
+}

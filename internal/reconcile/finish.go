@@ -1,0 +1,258 @@
+package reconcile
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"github.com/overlayd/overlayd/internal/overlayfs"
+	"github.com/overlayd/overlayd/internal/overlayfs/host"
+	"github.com/overlayd/overlayd/internal/reconcile/plan"
+	"github.com/overlayd/overlayd/internal/safedir"
+	"github.com/overlayd/overlayd/internal/units"
+	"github.com/overlayd/overlayd/internal/units/systemd"
+)
+
+// batch gathers what changes in the unit directory, of all changes that have not failed so far.
+func (a *apply) batch() systemd.Batch {
+	b := systemd.Batch{Write: map[string][]byte{}}
+	deleted := true
+	for i := range a.p.Changes {
+		c := &a.p.Changes[i]
+		if a.results[i] != nil {
+			deleted = deleted && len(c.Do.Remove) == 0
+			continue
+		}
+		if c.Do.Write != nil {
+			b.Write[c.Unit] = c.Do.Write.Render()
+		}
+		b.Remove = append(b.Remove, c.Do.Remove...)
+		b.Link = append(b.Link, c.Do.Link...)
+		b.Unlink = append(b.Unlink, c.Do.Unlink...)
+	}
+	link := [2]string{"multi-user.target", units.TargetName}
+	switch {
+	case a.p.Target == plan.TargetWrite && (len(b.Write) > 0 || a.hasUnits()):
+		b.Write[units.TargetName] = units.RenderTarget()
+		b.Link = append(b.Link, link)
+	case a.p.Target == plan.TargetRemove && deleted:
+		b.Remove = append(b.Remove, units.TargetName)
+		b.Unlink = append(b.Unlink, link)
+	}
+	return b
+}
+
+// hasUnits tells whether units of ours were there before.
+func (a *apply) hasUnits() bool {
+	for _, u := range a.o.Units {
+		if u.Ours {
+			return true
+		}
+	}
+	return false
+}
+
+// offlineDirs makes the directories of a tree that is prepared with --root; for a live host each is made right before
+// its mount.
+func (a *apply) offlineDirs() {
+	if !a.h.Offline() {
+		return
+	}
+	for i := range a.p.Changes {
+		if a.results[i] == nil {
+			if err := a.makeDirs(&a.p.Changes[i]); err != nil {
+				a.end(i, Failed, err)
+			}
+		}
+	}
+}
+
+// finishUnits ends the changes all of whose steps went well.
+func (a *apply) finishUnits() {
+	for i := range a.p.Changes {
+		if k := a.p.Changes[i].Kind; k != plan.NoOp && a.results[i] == nil {
+			a.end(i, Done, nil)
+		}
+	}
+}
+
+// done tells whether a change was carried out; no-ops are not.
+func (a *apply) done(i int) bool { return a.results[i] != nil && a.results[i].Status == Done }
+
+// verify counts the mounts at each path that was mounted: one, of ours. A start job of systemd that ran at the same
+// moment can have mounted a second one on top, and the upperdir would have two writers; and a job can say done
+// although nothing is mounted.
+func (a *apply) verify() (mounted []int, err error) {
+	for i, c := range a.p.Changes {
+		if c.Do.Mount != nil && a.results[i] == nil && !a.h.Offline() {
+			mounted = append(mounted, i)
+		}
+	}
+	if len(mounted) == 0 {
+		return nil, nil
+	}
+	table, err := host.ReadTable()
+	if err != nil {
+		return mounted, err
+	}
+	for _, i := range mounted {
+		if err := a.unstack(table.At(a.p.Changes[i].Mountpoint), &a.p.Changes[i]); err != nil {
+			a.fail(i, err)
+		}
+	}
+	return mounted, nil
+}
+
+// fail makes a failure of a change that seemed to be done.
+func (a *apply) fail(i int, err error) {
+	a.mu.Lock()
+	delete(a.results, i)
+	a.mu.Unlock()
+	a.end(i, Failed, err)
+}
+
+// settle starts overlayd.target and counts again. The target is started on its own: what it wants and is down is down
+// for a reason that the report tells, or because somebody stopped it.
+func (a *apply) settle(mounted []int, owed bool) error {
+	if !a.o.Systemd || a.manager == nil {
+		return nil
+	}
+	switch {
+	case a.targetGone:
+		// The unit is loaded still, and nothing is left for it to hold.
+		if err := a.manager.Stop(a.work, units.TargetName); err != nil {
+			return err
+		}
+	case len(mounted) > 0 || owed && (a.p.Target == plan.TargetWrite || a.o.Target.Exists):
+		if err := a.manager.StartAlone(a.work, units.TargetName); err != nil {
+			return err
+		}
+		table, err := host.ReadTable()
+		if err != nil {
+			return err
+		}
+		for _, i := range mounted {
+			if !a.done(i) {
+				continue
+			}
+			if err := a.unstack(table.At(a.p.Changes[i].Mountpoint), &a.p.Changes[i]); err != nil {
+				a.fail(i, err)
+			}
+		}
+	}
+	return a.h.owed().clear()
+}
+
+// unstack leaves one mount where equal ones of ours stand on each other. All go, and one comes back: each that came on
+// top emptied the workdir of the one below. Their texts in the mount table can differ: a kernel shows uuid=on at the
+// first mount of an upperdir only.
+func (a *apply) unstack(stack []overlayfs.Mount, c *plan.Change) error {
+	if len(stack) == 0 {
+		return fmt.Errorf("cannot mount %s: it was mounted, and is not any more; apply again", c.Mountpoint)
+	}
+	if len(stack) == 1 {
+		return nil
+	}
+	for _, m := range stack {
+		if !isOurs(m) || m.Overlay.Upper != c.Do.Mount.Upper {
+			return fmt.Errorf("cannot mount %s: %s (%s) was mounted there at the same moment; unmount it, then apply "+
+				"again", c.Mountpoint, m.Source, m.FSType)
+		}
+	}
+	for range stack {
+		if err := host.Unmount(c.Mountpoint); err != nil {
+			return fmt.Errorf("cannot take the second mount away that systemd made at %s: %w", c.Mountpoint, err)
+		}
+	}
+	return a.mount(c)
+}
+
+// cleanUp removes directories overlayd made that nothing uses any more: empty mountpoints, and client data if asked.
+func (a *apply) cleanUp() {
+	for i, c := range a.p.Changes {
+		if !a.done(i) {
+			continue
+		}
+		if a.opt.Purge && c.Kind == plan.Delete {
+			a.purge(i, c)
+		}
+		if a.heldElsewhere(c) {
+			continue // rmdir(2) of the mountpoint would detach the mount there, under whoever uses it
+		}
+		for _, dir := range c.Do.Clean {
+			// A directory that somebody put something into is no longer ours to remove, so an error is no failure.
+			if err := safedir.RemoveEmpty(a.h.inRoot(dir), ""); err != nil {
+				a.h.Log.WithError(err).WithField("address", c.Address).Debug("mountpoint stays")
+			}
+		}
+	}
+}
+
+// heldElsewhere tells whether a mount that was taken down lives on in another mount namespace.
+func (a *apply) heldElsewhere(c plan.Change) bool {
+	return slices.ContainsFunc(a.o.Uses, func(u overlayfs.Use) bool {
+		return u.PID != 0 && !u.Follows && slices.ContainsFunc(c.Do.Unmount, func(l plan.Live) bool {
+			return l.Dev == u.Dev
+		})
+	})
+}
+
+// purge deletes the data of a deleted client, if overlayd made its directories.
+func (a *apply) purge(i int, c plan.Change) {
+	u := a.o.Units[c.Unit]
+	if !u.MadeData || u.Config.Upper == "" {
+		return
+	}
+	if err := a.inUseElsewhere(u.Config); err != nil {
+		a.results[i].Status, a.results[i].Err = Failed, err
+		return
+	}
+	var errs []error
+	for _, dir := range []string{u.Config.Upper, u.Config.Work} {
+		if err := safedir.RemoveTree(a.h.inRoot(dir)); err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		a.purged = append(a.purged, dir)
+	}
+	parent := filepath.Dir(u.Config.Upper)
+	m, marked, err := safedir.ReadMarker(a.h.inRoot(parent))
+	if err == nil && marked && m.Mountpoint == c.Mountpoint && len(errs) == 0 {
+		if err := safedir.RemoveTree(a.h.inRoot(parent)); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		a.results[i].Status, a.results[i].Err = Failed, fmt.Errorf("unmounted, but its data is not all deleted: %w", err)
+	}
+}
+
+// inUseElsewhere gives an error if an upperdir that is to be deleted still has a writer.
+func (a *apply) inUseElsewhere(c overlayfs.Config) error {
+	if a.h.Offline() {
+		return nil
+	}
+	table, err := host.ReadTable()
+	if err != nil {
+		return err
+	}
+	uses, err := a.h.uses(table)
+	if err != nil {
+		return err
+	}
+	for _, u := range uses {
+		for _, dir := range []string{c.Upper, c.Work} {
+			if id := a.o.Paths[dir].ID; id == u.Upper || id == u.Work {
+				who := "the overlay mounted at " + u.Mountpoint
+				if u.PID != 0 {
+					who = fmt.Sprintf("process %d, which still has the overlay of %s", u.PID, u.Mountpoint)
+				}
+				return fmt.Errorf("unmounted, but its data is kept: %s is in use by %s", dir, who)
+			}
+		}
+	}
+	return nil
+}
+
+func (h *Host) inRoot(p string) string { return filepath.Join("/", h.Root, p) }
