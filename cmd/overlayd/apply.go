@@ -1,0 +1,188 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/overlayd/overlayd/internal/reconcile"
+	"github.com/overlayd/overlayd/internal/reconcile/plan"
+)
+
+// actFlags are the flags of commands that change the host.
+type actFlags struct {
+	autoApprove bool
+	json        bool
+	parallelism int
+	lockTimeout time.Duration
+}
+
+func (f *actFlags) register(flags *pflag.FlagSet) {
+	flags.BoolVar(&f.autoApprove, "auto-approve", false, "do not ask")
+	flags.BoolVar(&f.json, "json", false, "print the report as JSON; asks nothing, so it needs --auto-approve")
+	flags.IntVar(&f.parallelism, "parallelism", max(4, 2*runtime.NumCPU()), "mount at most `N` overlays at a time")
+	flags.DurationVar(&f.lockTimeout, "lock-timeout", 30*time.Second, "wait this long for another overlayd")
+}
+
+func (f *actFlags) check(cmd *cobra.Command) error {
+	switch {
+	case f.parallelism < 1:
+		return usageError{fmt.Errorf("--parallelism %d: it takes a number from 1", f.parallelism), cmd}
+	case f.lockTimeout < 0:
+		return usageError{fmt.Errorf("--lock-timeout %s: it takes a time such as 30s", f.lockTimeout), cmd}
+	}
+	return nil
+}
+
+func (a *app) applyCommand() *cobra.Command {
+	var spec specFlags
+	var t targetFlags
+	var f actFlags
+	var allowEmpty bool
+	cmd := &cobra.Command{
+		Use:   "apply [PATH... | PLANFILE]",
+		Short: "Make the host as the spec says",
+		Long: `Apply shows the plan, asks, and carries it out: it makes directories, writes and
+enables one mount unit per overlay, reloads systemd once, and mounts. What cannot
+be done is left as it is, and the rest is done; running it again finishes the
+job. It never deletes what a client wrote.
+
+A PLANFILE that "overlayd plan --out" saved is carried out exactly as it was
+shown, without asking, or refused if the host has changed since.
+
+It exits 1 if anything failed, was skipped or is a conflict.`,
+		Example: "  overlayd apply\n  overlayd apply --auto-approve --json /etc/overlayd",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.check(cmd); err != nil {
+				return err
+			}
+			if i := slices.IndexFunc(args, reconcile.IsPlanFile); i >= 0 {
+				if len(args) > 1 {
+					return usageError{fmt.Errorf("%s is a saved plan, which goes alone", args[i]), cmd}
+				}
+				return a.fail(a.applySaved(cmd, args[0], f, spec, t, allowEmpty), f.json)
+			}
+			l, err := a.mustLoad(args, spec, f.json)
+			if err != nil {
+				return err
+			}
+			return a.fail(a.applySpec(cmd, l, f, &t, allowEmpty), f.json)
+		},
+	}
+	spec.register(cmd.Flags())
+	t.register(cmd.Flags())
+	f.register(cmd.Flags())
+	cmd.Flags().BoolVar(&allowEmpty, "allow-empty", false, "let a spec without any overlay delete all it had")
+	return cmd
+}
+
+func (a *app) applySpec(cmd *cobra.Command, l loaded, f actFlags, t *targetFlags, allowEmpty bool) error {
+	if err := trust(l.files()); err != nil {
+		return err
+	}
+	p, err := a.plan(cmd, l.desired, t, "")
+	if err != nil {
+		return err
+	}
+	if n := p.Count(plan.Delete); len(l.desired.Overlays) == 0 && n > 0 && !allowEmpty {
+		return emptyError(n)
+	}
+	return a.act(cmd, l.desired, t, f, p, reconcile.ApplyOptions{}, "Apply these changes?")
+}
+
+// emptyError refuses a spec without any overlay: more often than not, its files are just not where they should be.
+func emptyError(deletes int) error {
+	return fmt.Errorf("nothing was done: the spec has no overlay, so %s would be deleted; if that is meant, say "+
+		"--allow-empty", count(deletes, "overlay"))
+}
+
+// act shows a plan, asks, and carries it out. It is what apply and destroy share.
+func (a *app) act(cmd *cobra.Command, d plan.Desired, t *targetFlags, f actFlags, p plan.Plan,
+	opt reconcile.ApplyOptions, question string,
+) error {
+	if !f.json {
+		a.writePlan(a.out, p, "Nothing to do.")
+	}
+	if !p.Pending() && !a.host().ReloadOwed() {
+		if p.InSync() && !f.json {
+			return nil // the plan has said so
+		}
+		return a.showReport(reconcile.Unchanged(p), nil, f.json)
+	}
+	if !f.autoApprove {
+		if f.json {
+			return errors.New("nothing was done: --json asks nothing, so it needs --auto-approve or a saved plan")
+		}
+		if err := a.approve(cmd.Context(), question, "use --auto-approve"); err != nil {
+			return err
+		}
+		opt.Approved = reconcile.Agree(p)
+	}
+	var err error
+	if opt.Targets, err = t.targets(cmd); err != nil {
+		return err
+	}
+	return a.carryOut(cmd, d, f, opt)
+}
+
+// carryOut applies and shows the report.
+func (a *app) carryOut(cmd *cobra.Command, d plan.Desired, f actFlags, opt reconcile.ApplyOptions) error {
+	opt.Parallelism, opt.LockTimeout = f.parallelism, f.lockTimeout
+	report, err := a.host().Apply(cmd.Context(), d, opt)
+	if err != nil && len(report.Results) == 0 {
+		return err
+	}
+	return a.showReport(report, err, f.json)
+}
+
+// showReport shows a report, and gives the exit code: as failure or the report says.
+func (a *app) showReport(report reconcile.Report, failure error, asJSON bool) error {
+	if asJSON {
+		if err := a.writeJSON(newReportJSON(report, failure)); err != nil {
+			return err
+		}
+	} else {
+		a.writeReport(a.out, report)
+	}
+	switch {
+	case failure != nil && !asJSON:
+		return failure
+	case failure != nil || !report.OK():
+		return exitCode(exitError)
+	}
+	return nil
+}
+
+// applySaved carries out a saved plan. It uses nothing of the spec, so flags about the spec make no sense with it.
+func (a *app) applySaved(cmd *cobra.Command, file string, f actFlags, spec specFlags, t targetFlags,
+	allowEmpty bool,
+) error {
+	if len(spec.values) > 0 || len(t.texts) > 0 {
+		return usageError{fmt.Errorf("--var, --var-file and --target are part of the saved plan %s: plan again with "+
+			"them", file), cmd}
+	}
+	saved, err := a.host().Open(file, version())
+	if err != nil {
+		return err
+	}
+	deletes := 0
+	for _, c := range saved.Changes {
+		if c.Change == plan.Delete {
+			deletes++
+		}
+	}
+	if len(saved.Desired.Overlays) == 0 && deletes > 0 && !allowEmpty {
+		return emptyError(deletes)
+	}
+	t.texts = saved.Targets
+	targets, err := t.targets(cmd)
+	if err != nil {
+		return err
+	}
+	return a.carryOut(cmd, saved.Desired, f, reconcile.ApplyOptions{Targets: targets, Approved: saved.Changes})
+}

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+)
+
+func (a *app) driftCommand() *cobra.Command {
+	var asJSON, detailed bool
+	cmd := &cobra.Command{
+		Use:   "drift",
+		Short: "Show how the host differs from what was applied",
+		Long: `Drift compares the unit files that were applied last with the mount table. It
+needs no spec, and it cannot change anything. "overlayd apply" mends what it
+shows.
+
+With --detailed-exitcode it exits 2 when there is drift, 0 when there is none, 1
+on errors.`,
+		Args: atMost(0),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			h := a.host()
+			d, err := h.Applied()
+			if err != nil {
+				return a.fail(err, asJSON)
+			}
+			p, _, err := h.Plan(cmd.Context(), d, nil)
+			if err != nil {
+				return a.fail(err, asJSON)
+			}
+			if asJSON {
+				err = a.writeJSON(newPlanJSON(p, false))
+			} else {
+				a.writePlan(a.out, p, fmt.Sprintf("The host is as it was applied: %s.",
+					count(len(d.Overlays), "overlay")))
+			}
+			if err == nil && detailed && !p.InSync() {
+				return exitCode(exitDiffers)
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the drift as JSON, in the form of a plan")
+	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit 2 when there is drift")
+	return cmd
+}

@@ -1,0 +1,201 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/overlayd/overlayd/internal/reconcile"
+)
+
+// Exit codes. With --detailed-exitcode plan and drift tell a difference from success.
+const (
+	exitOK      = 0
+	exitError   = 1
+	exitDiffers = 2
+)
+
+// streams are where a run reads and writes. Results go to out; logs, diagnostics and prompts to err.
+type streams struct {
+	in      io.Reader
+	out     io.Writer
+	err     io.Writer
+	environ []string
+}
+
+// env gives the value of an environment variable, and whether it is set and not empty.
+func (s streams) env(name string) (string, bool) {
+	for _, e := range slices.Backward(s.environ) {
+		if v, ok := strings.CutPrefix(e, name+"="); ok {
+			return v, v != ""
+		}
+	}
+	return "", false
+}
+
+// isTerminal tells whether a stream is a terminal.
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
+}
+
+// app is one run of the program: the global flags and what they give.
+type app struct {
+	streams
+	log       *logrus.Logger
+	logLevel  string
+	logFormat string
+	noColor   bool
+	root      string
+}
+
+// exitCode is an error that has been reported already, or is none at all, and only sets the exit code.
+type exitCode int
+
+func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
+
+// usageError is a mistake on the command line.
+type usageError struct {
+	err error
+	cmd *cobra.Command
+}
+
+func (e usageError) Error() string { return e.err.Error() }
+func (e usageError) Unwrap() error { return e.err }
+
+// run is the program: arguments in, exit code out.
+func run(ctx context.Context, args []string, s streams) int {
+	a := &app{streams: s}
+	root := a.command()
+	root.SetArgs(args)
+	root.SetIn(s.in)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	err := root.ExecuteContext(ctx)
+	var code exitCode
+	var usage usageError
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &code):
+		return int(code)
+	case errors.As(err, &usage):
+		fmt.Fprintf(s.err, "Error: %v\n\n%s", usage.err, usage.cmd.UsageString())
+	default:
+		fmt.Fprintf(s.err, "Error: %v\n", err)
+	}
+	return exitError
+}
+
+func (a *app) command() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "overlayd",
+		Short: "Writable views of shared, read-only directories, one per client",
+		Long: `overlayd gives every client of this host its own writable view of shared,
+read-only base directories. You declare lower directories and overlays in HCL;
+"overlayd plan" shows how the host differs, "overlayd apply" makes it so. Each
+overlay is a systemd mount unit, mounted at boot without any help of overlayd.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) > 0 {
+				hint := ""
+				if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+					hint = fmt.Sprintf("; did you mean %q?", near[0])
+				}
+				return usageError{fmt.Errorf("there is no command %q%s", args[0], hint), cmd}
+			}
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return usageError{errors.New("a command is needed"), cmd}
+		},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.setUp(cmd) },
+	}
+	root.SuggestionsMinimumDistance = 2
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.logLevel, "log-level", "warn", "log what is at least this important: debug, info, warn, error")
+	flags.StringVar(&a.logFormat, "log-format", "text", "how to log: text or json")
+	flags.BoolVar(&a.noColor, "no-color", false, "no colours, also on a terminal")
+	flags.StringVar(&a.root, "root", "", "prepare the tree below `DIR` instead of this host; nothing is mounted")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{err, cmd} })
+	root.AddCommand(
+		a.validateCommand(), a.fmtCommand(), a.planCommand(), a.applyCommand(), a.destroyCommand(), a.driftCommand(),
+		a.statusCommand(), a.versionCommand(),
+	)
+	// Those that come with cobra have no usage errors.
+	root.CompletionOptions.DisableDefaultCmd = true
+	root.SetHelpCommand(helpCommand())
+	root.AddCommand(a.completionCommand())
+	return root
+}
+
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND]",
+		Short: "Show how a command is used",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err != nil || len(rest) > 0 {
+				return usageError{fmt.Errorf("there is no command %q", strings.Join(args, " ")), cmd.Root()}
+			}
+			return about.Help()
+		},
+	}
+}
+
+// setUp checks the global flags and starts logging.
+func (a *app) setUp(cmd *cobra.Command) error {
+	level, err := logrus.ParseLevel(a.logLevel)
+	if err != nil {
+		return usageError{fmt.Errorf("--log-level %q: use debug, info, warn or error", a.logLevel), cmd}
+	}
+	a.log = logrus.New()
+	a.log.SetOutput(a.err)
+	a.log.SetLevel(level)
+	switch a.logFormat {
+	case "text":
+		a.log.SetFormatter(&logrus.TextFormatter{DisableColors: !a.colour(a.err), FullTimestamp: true})
+	case "json":
+		a.log.SetFormatter(&logrus.JSONFormatter{})
+	default:
+		return usageError{fmt.Errorf("--log-format %q: use text or json", a.logFormat), cmd}
+	}
+	if a.root != "" {
+		info, err := os.Stat(a.root)
+		switch {
+		case err != nil:
+			return usageError{fmt.Errorf("--root: cannot %w", err), cmd}
+		case !info.IsDir():
+			return usageError{fmt.Errorf("--root: %s is not a directory", a.root), cmd}
+		}
+	}
+	return nil
+}
+
+// colour tells whether to colour what goes to a stream.
+func (a *app) colour(stream any) bool {
+	_, off := a.env("NO_COLOR") // https://no-color.org: set and not empty
+	return !a.noColor && !off && isTerminal(stream)
+}
+
+// host is the machine, or the tree, that commands look at and change.
+func (a *app) host() *reconcile.Host { return &reconcile.Host{Root: a.treeRoot(), Log: a.log} }
+
+// atMost is a check for the number of arguments.
+func atMost(n int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) > n {
+			return usageError{fmt.Errorf("unexpected argument %q", args[n]), cmd}
+		}
+		return nil
+	}
+}
