@@ -1,0 +1,77 @@
+# overlayd: what a developer runs. CI calls "make test".
+#
+# Everything it makes is below bin/ and the cache folder of the end-to-end
+# machines (OVERLAYD_CACHE, default ~/.cache/overlayd).
+
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+LDFLAGS := -s -w -X main.buildVersion=$(VERSION)
+# Tools are pinned in a module of their own: the product's go.mod stays the product's.
+TOOL    := $(GO) tool -modfile=tools/go.mod
+FUZZTIME ?= 30s
+# Machines that run at a time in the end-to-end tests.
+MACHINES ?= 2
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help build test test-unit test-e2e demo setup fuzz golden lint fmt tidy clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/overlayd, static
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/overlayd ./cmd/overlayd
+
+test: setup lint test-unit test-e2e ## the one command: lint, unit, race, fuzz seeds, root and end-to-end tests
+
+test-unit: ## unit, golden, property, fuzz seed and root tests, with the race detector
+	@echo '== unit tests (race detector, shuffled; as root also those with real mounts)'
+	$(GO) test -race -shuffle=on -timeout 20m ./...
+
+# In its own folder, go test shows progress at once, and caches nothing.
+test-e2e: build ## boot Debian 12 and 13 and use overlayd on them (root; RUN=REGEXP picks tests)
+	@echo '== end-to-end tests on Debian 12 and 13'
+	cd test/machine && $(GO) test -tags e2e -timeout 10m -parallel $(MACHINES)
+	cd test/e2e && OVERLAYD_BIN=$(CURDIR)/bin/overlayd $(GO) test -tags e2e -timeout 30m -parallel $(MACHINES) -run '$(RUN)'
+
+demo: setup build ## play the quickstart on a disposable Debian (root)
+	$(GO) run ./test/demo -overlayd bin/overlayd
+
+setup: ## install what the end-to-end tests and the demo need, by apt-get
+	@test/setup.sh
+
+fuzz: ## fuzz each fuzz test for FUZZTIME (30s)
+	@grep -rn --include='*_test.go' '^func Fuzz' . | sed 's,^\./\(.*\)/[^/]*_test\.go:[0-9]*:func \(Fuzz[A-Za-z0-9_]*\).*,\1 \2,' | \
+	while read -r dir name; do \
+		echo "== $$dir $$name"; \
+		$(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) "./$$dir" || exit 1; \
+	done
+
+golden: ## rewrite the golden files and show what changed
+	$(GO) test $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n1 dirname | sort -u) -update
+	git --no-pager diff --stat -- '*testdata*'
+
+lint: ## vet, staticcheck, golangci-lint, gofumpt, go mod tidy; the first run builds the tools (2 minutes)
+	@echo '== vet'
+	$(GO) vet ./...
+	$(GO) vet -tags e2e ./test/...
+	@echo '== staticcheck'
+	$(TOOL) staticcheck -tags e2e ./...
+	@echo '== golangci-lint'
+	$(TOOL) golangci-lint run
+	@echo '== gofumpt'
+	@unformatted=$$($(TOOL) gofumpt -l .) && test -z "$$unformatted" || \
+		{ echo "not formatted; run make fmt:"; echo "$$unformatted"; exit 1; }
+	@echo '== go mod tidy'
+	$(GO) mod tidy -diff
+
+fmt: ## format all Go files
+	$(TOOL) gofumpt -w .
+
+tidy: ## tidy both go.mod files
+	$(GO) mod tidy
+	cd tools && $(GO) mod tidy
+
+clean: ## remove bin/
+	rm -rf bin
+	@echo "The Debian trees in $${OVERLAYD_CACHE:-~/.cache/overlayd} stay; remove them by hand when you want new ones."

@@ -1,0 +1,157 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/overlayd/overlayd/test/machine"
+)
+
+// suite is what all tests of this package share; set once, before the first one runs.
+var suite struct {
+	ctx    context.Context // ends with an interrupt: machines are then cleaned away as after a failure
+	store  *machine.Store
+	binary string
+}
+
+func TestMain(m *testing.M) {
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) int {
+	if err := machine.Missing(); err != nil {
+		if os.Getenv("CI") == "true" {
+			fmt.Fprintf(os.Stderr, "FAIL end-to-end tests: %v; with CI=true they must run\n", err)
+			return 1
+		}
+		fmt.Fprintf(os.Stderr, "SKIP end-to-end tests: %v\n", err)
+		return 0
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	suite.ctx = ctx
+	context.AfterFunc(ctx, stop) // a second interrupt ends this program at once
+
+	work, err := os.MkdirTemp("", "overlayd-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer os.RemoveAll(work)
+	if err := prepare(ctx, work); err != nil {
+		fmt.Fprintf(os.Stderr, "FAIL end-to-end tests: %v\n", err)
+		return 1
+	}
+	return m.Run()
+}
+
+func prepare(ctx context.Context, work string) error {
+	dir, err := machine.DefaultDir()
+	if err != nil {
+		return err
+	}
+	if suite.store, err = machine.Open(ctx, dir, say); err != nil {
+		return err
+	}
+	if suite.binary = os.Getenv("OVERLAYD_BIN"); suite.binary == "" {
+		suite.binary = filepath.Join(work, "overlayd")
+		if err := goBuild(ctx, "build", "-trimpath", "-o", suite.binary, "./cmd/overlayd"); err != nil {
+			return err
+		}
+	}
+	for _, release := range machine.Suites() {
+		if err := suite.store.Tree(ctx, release); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// goBuild runs the go command in the module's root, for a static Linux binary.
+func goBuild(ctx context.Context, args ...string) error {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir = "../.."
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go %s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return nil
+}
+
+// say prints progress, which go test shows at once when it runs in this folder.
+func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "# "+format+"\n", args...) }
+
+// forEachSuite runs a test once per Debian release, in parallel.
+func forEachSuite(t *testing.T, test func(t *testing.T, release machine.Suite)) {
+	for _, release := range machine.Suites() {
+		t.Run(string(release), func(t *testing.T) {
+			t.Parallel()
+			test(t, release)
+		})
+	}
+}
+
+// bound keeps anything that waits from waiting for ever. It is generous: a slow
+// computer must not fail a test.
+const bound = 3 * time.Minute
+
+func bounded(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(suite.ctx, bound)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// newMachine makes a machine with overlayd in it, and cleans it away after the test.
+func newMachine(ctx context.Context, release machine.Suite) (*machine.Machine, error) {
+	m, err := suite.store.New(ctx, release, "somehost")
+	if err != nil {
+		return nil, err
+	}
+	if err := m.Install(suite.binary, "/usr/bin/overlayd"); err != nil {
+		_ = m.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+// booted is a running machine for a Go test.
+func booted(t *testing.T, release machine.Suite) *machine.Machine {
+	t.Helper()
+	started := time.Now()
+	m, err := newMachine(suite.ctx, release)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			m.Dump(context.Background(), t.Output())
+		}
+		if err := m.Close(); err != nil {
+			t.Error(err)
+		}
+		report(t.Name(), t.Failed(), started)
+	})
+	if _, err := m.Boot(bounded(t)); err != nil {
+		t.Fatal(err)
+	}
+	return m
+}
+
+// report prints one line per scenario, with its time from the moment it had its machine.
+func report(name string, failed bool, started time.Time) {
+	verdict := "ok  "
+	if failed {
+		verdict = "FAIL"
+	}
+	say("%s %-60s %6.1fs", verdict, name, time.Since(started).Seconds())
+}

@@ -1,0 +1,36 @@
+#!/bin/sh
+# Installs, by apt-get, what the tests and the demo need and this machine lacks.
+# Changes nothing else.
+set -eu
+
+missing=
+need() { # need PACKAGES TEST...
+	packages=$1
+	shift
+	"$@" >/dev/null 2>&1 || missing="$missing $packages"
+}
+need systemd-container command -v systemd-nspawn
+need mmdebstrap command -v mmdebstrap
+need debian-archive-keyring test -e /usr/share/keyrings/debian-archive-keyring.gpg
+# The race detector links with the C library.
+need 'gcc libc6-dev' command -v gcc
+
+if [ -z "$missing" ]; then
+	exit 0
+fi
+if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+	echo "setup: not root on a Debian machine, so these stay missing:$missing" >&2
+	echo "setup: the end-to-end tests will be skipped, and the demo cannot run" >&2
+	[ "${CI:-}" != true ] || exit 1
+	exit 0
+fi
+echo "setup: installing$missing"
+export DEBIAN_FRONTEND=noninteractive
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+# shellcheck disable=SC2086 # a list of words
+apt-get update >"$log" 2>&1 && apt-get install -y --no-install-recommends $missing >>"$log" 2>&1 || {
+	cat "$log" >&2
+	echo "setup: apt-get failed" >&2
+	exit 1
+}
