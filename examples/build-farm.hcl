@@ -1,6 +1,7 @@
 # A build host: every slot of the CI runner gets a disposable copy of one build
-# root. `overlayd reset 'overlay.slot["3"]'` makes a slot pristine between two
-# jobs, which costs what the job wrote, not what the root holds.
+# root. Between two jobs `overlayd destroy --purge --target 'overlay.slot["3"]'`
+# and `overlayd apply` make a slot pristine, which costs what the job wrote, not
+# what the root holds.
 
 variable "slots" {
   description = "how many jobs run at once"

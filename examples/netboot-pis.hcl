@@ -31,7 +31,7 @@ overlay "board" {
 
   options {
     # An overlay can be exported over NFS only with these two. While they are on,
-    # another list of lowerdirs needs a reset of the board.
+    # another list of lowerdirs needs a fresh upperdir for the board.
     index      = true
     nfs_export = true
   }

@@ -106,7 +106,7 @@ func (a *app) act(cmd *cobra.Command, d plan.Desired, t *targetFlags, f actFlags
 	opt reconcile.ApplyOptions, question string,
 ) error {
 	if !f.json {
-		a.writePlan(a.out, p, "Nothing to do.")
+		a.writePlan(a.out, p, planWords{"Plan", "Nothing to do.", opt.Purge})
 	}
 	if !p.Pending() && !a.host().ReloadOwed() {
 		if p.InSync() && !f.json {

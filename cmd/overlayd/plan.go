@@ -39,8 +39,8 @@ included, 0 when it is, 1 on errors.`,
 			if asJSON {
 				err = a.writeJSON(newPlanJSON(p, all))
 			} else {
-				a.writePlan(a.out, p, fmt.Sprintf("The host is as the spec says: %s.",
-					count(len(l.desired.Overlays), "overlay")))
+				a.writePlan(a.out, p, planWords{title: "Plan", inSync: fmt.Sprintf("The host is as the spec says: %s.",
+					count(len(l.desired.Overlays), "overlay"))})
 				if out != "" {
 					fmt.Fprintf(a.err, "Saved: overlayd apply %s does exactly this, or refuses.\n", out)
 				}

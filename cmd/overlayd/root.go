@@ -89,6 +89,8 @@ func run(ctx context.Context, args []string, s streams) int {
 		return int(code)
 	case errors.As(err, &usage):
 		fmt.Fprintf(s.err, "Error: %v\n\n%s", usage.err, usage.cmd.UsageString())
+	case errors.Is(err, context.Canceled):
+		fmt.Fprintf(s.err, "Error: interrupted: %v\n", err)
 	default:
 		fmt.Fprintf(s.err, "Error: %v\n", err)
 	}
@@ -184,7 +186,8 @@ func (a *app) setUp(cmd *cobra.Command) error {
 // colour tells whether to colour what goes to a stream.
 func (a *app) colour(stream any) bool {
 	_, off := a.env("NO_COLOR") // https://no-color.org: set and not empty
-	return !a.noColor && !off && isTerminal(stream)
+	term, _ := a.env("TERM")
+	return !a.noColor && !off && term != "dumb" && isTerminal(stream)
 }
 
 // host is the machine, or the tree, that commands look at and change.

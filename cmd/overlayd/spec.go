@@ -159,6 +159,12 @@ func (l loaded) files() []string {
 // mustLoad reads a spec for a command that cannot go on with a broken one. It shows the diagnostics; with --json the
 // errors are the result.
 func (a *app) mustLoad(args []string, f specFlags, json bool) (loaded, error) {
+	for _, file := range args {
+		if reconcile.IsPlanFile(file) {
+			return loaded{}, a.fail(fmt.Errorf("cannot read %s as a spec: it is a saved plan, for overlayd apply %s", file,
+				file), json)
+		}
+	}
 	l := a.load(args, f)
 	if l.diags.HasErrors() {
 		if json {

@@ -94,29 +94,36 @@ var marks = map[plan.Kind]mark{
 }
 
 // writePlan shows a plan to people, in the look of Terraform's.
-func (a *app) writePlan(w io.Writer, p plan.Plan, inSync string) {
-	printPlan(w, painter(a.colour(w)), columns(w), p, inSync)
+func (a *app) writePlan(w io.Writer, p plan.Plan, words planWords) {
+	printPlan(w, painter(a.colour(w)), columns(w), p, words)
 }
 
-func printPlan(w io.Writer, paint painter, width int, p plan.Plan, inSync string) {
+// planWords are what differs between the commands that show a plan.
+type planWords struct {
+	title  string // of the last line
+	inSync string // where there is nothing to show
+	purge  bool   // what is deleted loses its data
+}
+
+func printPlan(w io.Writer, paint painter, width int, p plan.Plan, words planWords) {
 	if p.InSync() {
-		fmt.Fprintf(w, "%s %s\n", paint.paint("32;1", "No changes."), inSync)
+		fmt.Fprintf(w, "%s %s\n", paint.paint("32;1", "No changes."), words.inSync)
 		return
 	}
 	for _, c := range p.Changes {
 		if c.Kind != plan.NoOp {
-			writeChange(w, paint, width, c)
+			writeChange(w, paint, width, c, words.purge)
 		}
 	}
 	if p.Target == plan.TargetRemove {
 		fmt.Fprintf(w, "  overlayd.target is removed, as no overlay is left.\n\n")
 	}
-	fmt.Fprintln(w, paint.bold(summary("Plan", p)))
+	fmt.Fprintln(w, paint.bold(summary(words.title, p)))
 }
 
 const detail = "        "
 
-func writeChange(w io.Writer, paint painter, width int, c plan.Change) {
+func writeChange(w io.Writer, paint painter, width int, c plan.Change, purge bool) {
 	m := marks[c.Kind]
 	head := fmt.Sprintf("%3s %s", m.sign, m.verb)
 	fmt.Fprintf(w, "%s %s", paint.paint(m.colour, head), paint.bold(c.Address))
@@ -124,7 +131,7 @@ func writeChange(w io.Writer, paint painter, width int, c plan.Change) {
 		fmt.Fprintf(w, "  %s", paint.dim(c.Source))
 	}
 	fmt.Fprintln(w)
-	for _, line := range attributes(c) {
+	for _, line := range append(attributes(c), data(c, purge)...) {
 		fmt.Fprintf(w, "%s%s\n", detail, line)
 	}
 	note := func(colour, sign, text string) {
@@ -238,6 +245,22 @@ func options(o overlayfs.Options) string {
 	return strings.Join(out, ", ")
 }
 
+// data tells what becomes of what the client wrote.
+func data(c plan.Change, purge bool) []string {
+	var out []string
+	if purge && c.Kind == plan.Delete {
+		for _, dir := range c.Made {
+			out = append(out, line("deletes", dir))
+		}
+	}
+	for _, dir := range c.Keeps {
+		if !purge || !slices.Contains(c.Made, dir) {
+			out = append(out, line("keeps", dir))
+		}
+	}
+	return out
+}
+
 // hits tells what a disruptive change takes with it.
 func hits(c plan.Change) []string {
 	var out []string
@@ -259,7 +282,11 @@ func hits(c plan.Change) []string {
 		for _, p := range c.Impact.Processes {
 			names = append(names, fmt.Sprintf("%d (%s)", p.PID, p.Command))
 		}
-		out = append(out, "in use by process "+strings.Join(names, ", "))
+		text := "in use by process " + strings.Join(names, ", ")
+		if len(c.Impact.Units) == 0 && !c.Do.Detach {
+			text += ": apply leaves it as it is until that ends"
+		}
+		out = append(out, text)
 	}
 	return out
 }

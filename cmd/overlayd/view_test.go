@@ -109,15 +109,17 @@ func every() plan.Plan {
 
 func TestViewPlan(t *testing.T) {
 	p := every()
-	golden(t, "plan", func(w io.Writer) { printPlan(w, false, 0, p, "") })
-	golden(t, "plan_terminal", func(w io.Writer) { printPlan(w, true, 80, p, "") })
-	golden(t, "plan_narrow", func(w io.Writer) { printPlan(w, false, 40, p, "") })
+	golden(t, "plan", func(w io.Writer) { printPlan(w, false, 0, p, planWords{title: "Plan"}) })
+	golden(t, "plan_terminal", func(w io.Writer) { printPlan(w, true, 80, p, planWords{title: "Plan"}) })
+	golden(t, "plan_narrow", func(w io.Writer) { printPlan(w, false, 40, p, planWords{title: "Plan"}) })
 	in := plan.Plan{Changes: []plan.Change{{Kind: plan.NoOp}}}
-	golden(t, "plan_in_sync", func(w io.Writer) { printPlan(w, true, 80, in, "The host is as the spec says: 1 overlay.") })
+	golden(t, "plan_in_sync", func(w io.Writer) {
+		printPlan(w, true, 80, in, planWords{inSync: "The host is as the spec says: 1 overlay."})
+	})
 
 	// nothing runs over the edge but what has no place to break
 	var b bytes.Buffer
-	printPlan(&b, false, 80, p, "")
+	printPlan(&b, false, 80, p, planWords{title: "Plan"})
 	for line := range strings.Lines(b.String()) {
 		if utf8.RuneCountInString(strings.TrimSpace(line)) > 80 && !strings.HasPrefix(line, "Plan:") {
 			t.Errorf("more than 80 columns: %s", line)

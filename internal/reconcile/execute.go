@@ -139,7 +139,11 @@ func (a *apply) mount(c *plan.Change) error {
 		// What a crash leaves in the kernel's scratch directory can be too deep for it to clean, and then it mounts
 		// read-only without a word.
 		if err := safedir.EmptyWork(c.Do.Mount.Work); err != nil {
-			return err
+			// A mount that systemd makes at this moment changes the directory, too.
+			if there, _ := a.occupied(c); !there {
+				return err
+			}
+			return a.checkWritable(c)
 		}
 	}
 	if c.Do.Start {

@@ -400,7 +400,7 @@ func (b *builder) orphans(mountpoints []string) {
 		c := &Change{
 			Address: at, Unit: name, Mountpoint: at, Kind: Delete, Before: view(*stack[len(stack)-1].Overlay, at),
 		}
-		c.because("mounted by overlayd, but its unit file is gone")
+		c.because("mounted by overlayd, but its unit file is gone: apply the spec that declares it, or overlayd destroy %s", at)
 		for _, m := range slices.Backward(stack) {
 			if !ours(m) {
 				c.conflict("%s (%s) is mounted there too: unmount it first", m.Source, m.FSType)
@@ -452,8 +452,11 @@ func (b *builder) deletion(name string, u UnitFile) *Change {
 	if u.MadeMountpoint {
 		c.Do.Clean = append(c.Do.Clean, u.Where)
 	}
-	if upper := b.o.Units[name].Config.Upper; upper != "" {
+	if upper := u.Config.Upper; upper != "" {
 		c.Keeps = append(c.Keeps, upper)
+		if u.MadeData {
+			c.Made = []string{upper, u.Config.Work}
+		}
 	}
 	return c
 }

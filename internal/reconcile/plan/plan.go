@@ -61,6 +61,7 @@ type Change struct {
 	After      *View
 	Impact     Impact
 	Keeps      []string // upperdirs that stay although nothing uses them any more
+	Made       []string // upperdir and workdir of a delete, where overlayd made them
 	DraggedBy  string   // address of what takes it down, where nothing is wrong with it itself
 
 	Do Actions
