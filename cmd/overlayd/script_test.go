@@ -13,17 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/overlayd/overlayd/internal/overlayfs/host"
+	"github.com/overlayd/overlayd/test/apart"
 )
 
 // TestScripts runs the scripts that need no mounts: what the spec alone decides, and trees prepared with --root.
 func TestScripts(t *testing.T) {
-	needRoot(t)
+	apart.NeedRoot(t)
 	testscript.Run(t, params("testdata/script/*.txtar", t))
 }
 
 // TestLive runs the scripts that mount for real, one after the other, as they share the unit directory and /run.
 func TestLive(t *testing.T) {
-	needRoot(t)
+	apart.NeedRoot(t)
 	p := params("testdata/live/*.txtar", t)
 	setup := p.Setup
 	p.Setup = func(env *testscript.Env) error {

@@ -5,12 +5,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/sirupsen/logrus"
@@ -21,53 +18,21 @@ import (
 	"github.com/overlayd/overlayd/internal/overlayfs/host"
 	"github.com/overlayd/overlayd/internal/reconcile"
 	"github.com/overlayd/overlayd/internal/reconcile/plan"
+	"github.com/overlayd/overlayd/test/apart"
 )
 
 const (
-	apartEnv = "OVERLAYD_TEST_APART" // set where the tests run in a mount namespace of their own
 	crashEnv = "OVERLAYD_TEST_CRASH" // set where this is an apply that is going to be killed
 	unitDir  = "/etc/systemd/system"
 )
 
-// TestMain runs the tests in a mount namespace of their own, where /etc/systemd/system and /run are empty: what they
-// apply is mounted for real, and no systemd runs.
+// TestMain runs the tests apart, where /etc/systemd/system and /run are empty: what they apply is mounted for real, and
+// no systemd runs.
 func TestMain(m *testing.M) {
-	switch {
-	case os.Getenv(crashEnv) != "":
-		os.Exit(applyInChild(os.Getenv(crashEnv)))
-	case os.Geteuid() != 0:
-	case os.Getenv(apartEnv) == "":
-		os.Exit(apart())
-	default:
-		if err := errors.Join(
-			unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
-			unix.Mount("units", unitDir, "tmpfs", 0, "mode=0755"),
-			unix.Mount("run", "/run", "tmpfs", 0, "mode=0755"),
-		); err != nil {
-			fmt.Fprintln(os.Stderr, "cannot set up the tests' mount namespace:", err)
-			os.Exit(1)
-		}
+	if spec := os.Getenv(crashEnv); spec != "" {
+		os.Exit(applyInChild(spec))
 	}
-	os.Exit(m.Run())
-}
-
-// apart runs the tests again in a mount namespace of their own. Unsharing this process would not do: only one of its
-// threads would move.
-func apart() int {
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), apartEnv+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	runtime.LockOSThread() // Pdeathsig is about the thread, not the process
-	err := cmd.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		return exit.ExitCode()
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "cannot run the tests in a mount namespace of their own:", err)
-		return 1
-	}
-	return 0
+	os.Exit(apart.Run(func() error { return unix.Mount("units", unitDir, "tmpfs", 0, "mode=0755") }, m.Run))
 }
 
 func newHost() *reconcile.Host {
@@ -87,12 +52,7 @@ type world struct {
 // newWorld gives an empty host. What the test leaves on it is taken away at its end.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	if os.Getenv(apartEnv) == "" {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("this test needs root, and CI=true says that it must run")
-		}
-		t.Skip("real mounts need root")
-	}
+	apart.NeedRoot(t)
 	w := &world{Host: newHost(), t: t, dir: "/run/w"}
 	if err := os.Mkdir(w.dir, 0o755); err != nil {
 		t.Fatal(err)

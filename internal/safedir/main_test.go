@@ -4,70 +4,22 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
-	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/overlayd/overlayd/test/apart"
 )
 
-const scratchEnv = "OVERLAYD_TEST_SCRATCH"
-
-// TestMain runs the tests in a mount namespace of their own, with a tmpfs to work on: they mount things, and need a
-// place whose ancestors all belong to root.
-func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	if os.Geteuid() != 0 {
-		return m.Run()
-	}
-	if dir := os.Getenv(scratchEnv); dir != "" {
-		if err := errors.Join(
-			unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""),
-			unix.Mount("scratch", dir, "tmpfs", 0, "mode=0755"),
-		); err != nil {
-			fmt.Fprintln(os.Stderr, "cannot set up the tests' mount namespace:", err)
-			return 1
-		}
-		return m.Run()
-	}
-	dir, err := os.MkdirTemp("", "overlayd-safedir-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.Remove(dir)
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...)
-	cmd.Env = append(os.Environ(), scratchEnv+"="+dir)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
-	runtime.LockOSThread() // Pdeathsig is about the thread, not the process
-	err = cmd.Run()
-	if exit, ok := errors.AsType[*exec.ExitError](err); ok {
-		return exit.ExitCode()
-	}
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "cannot run the tests in a mount namespace of their own:", err)
-		return 1
-	}
-	return 0
-}
+// TestMain runs the tests apart: they mount things, and need a place whose ancestors all belong to root.
+func TestMain(m *testing.M) { os.Exit(apart.Run(nil, m.Run)) }
 
 // scratch makes a directory on the tests' own tmpfs; nothing above it is anybody's but root's.
 func scratch(t *testing.T) string {
 	t.Helper()
-	top := os.Getenv(scratchEnv)
-	if top == "" {
-		if os.Getenv("CI") == "true" {
-			t.Fatal("this test needs root, and CI=true says that it must run")
-		}
-		t.Skip("owners and mounts need root")
-	}
-	dir, err := os.MkdirTemp(top, "") //nolint:usetesting // it has to lie on the tmpfs of the private namespace
+	apart.NeedRoot(t)
+	dir, err := os.MkdirTemp(apart.Scratch, "") //nolint:usetesting // it has to lie on the tmpfs of the private namespace
 	if err != nil {
 		t.Fatal(err)
 	}
