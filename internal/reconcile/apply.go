@@ -3,6 +3,7 @@ package reconcile
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -18,7 +19,7 @@ import (
 )
 
 // ErrStale says that the host is no longer as it was when the plan was made.
-var ErrStale = errors.New("the plan is stale: the host has changed since, and now needs other changes; plan again")
+var ErrStale = errors.New("the plan is stale: the host has changed since")
 
 // ApplyOptions say how an apply goes about it.
 type ApplyOptions struct {
@@ -104,7 +105,7 @@ func (a *apply) prepare(d plan.Desired) error {
 		}
 	}
 	if a.opt.Approved != nil && !slices.EqualFunc(a.opt.Approved, Agree(a.p), Agreed.equal) {
-		return ErrStale
+		return fmt.Errorf("%w (%s); plan again", ErrStale, otherwise(a.opt.Approved, Agree(a.p)))
 	}
 	a.run = plan.NewRun(a.o)
 	return nil

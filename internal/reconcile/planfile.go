@@ -63,6 +63,31 @@ func Agree(p plan.Plan) []Agreed {
 	return out
 }
 
+// otherwise says in what a plan differs from the one agreed to: the first address that does.
+func otherwise(agreed, now []Agreed) string {
+	find := func(in []Agreed, address string) *Agreed {
+		i := slices.IndexFunc(in, func(a Agreed) bool { return a.Address == address })
+		if i < 0 {
+			return nil
+		}
+		return &in[i]
+	}
+	for _, a := range slices.Concat(agreed, now) {
+		was, is := find(agreed, a.Address), find(now, a.Address)
+		switch {
+		case was == nil:
+			return fmt.Sprintf("%s: nothing was planned, it needs %s now", a.Address, is.Change)
+		case is == nil:
+			return fmt.Sprintf("%s: %s was planned, it needs nothing now", a.Address, was.Change)
+		case was.Change != is.Change:
+			return fmt.Sprintf("%s: %s was planned, it needs %s now", a.Address, was.Change, is.Change)
+		case !was.equal(*is):
+			return fmt.Sprintf("%s: %s was planned, and it needs another one now", a.Address, was.Change)
+		}
+	}
+	return "the changes would come in another order"
+}
+
 // SavedPlan is what a plan file holds: all that an apply needs, so that it uses nothing of the spec.
 type SavedPlan struct {
 	FormatVersion string       `json:"format_version"`

@@ -111,6 +111,11 @@ func (h *Host) states(ctx context.Context, rows map[string]*Row, drift, wanted p
 			}
 		}
 	}
+	for _, r := range rows {
+		if h.Offline() && r.State == StateMounted {
+			r.State = StateMissing // in a tree that is prepared nothing can be mounted
+		}
+	}
 	for _, p := range []plan.Plan{drift, wanted} {
 		for _, c := range p.Changes {
 			if c.Kind == plan.Conflict {
