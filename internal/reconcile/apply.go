@@ -71,7 +71,8 @@ type apply struct {
 	results map[int]*Result
 	took    map[int]time.Duration // time in the steps of a change
 	purged  []string
-	failed  bool // a step went wrong since this was last reset
+	failed  bool  // a step went wrong since this was last reset
+	others  error // about units of no change
 
 	targetGone  bool // overlayd.target was removed with the last unit
 	notReloaded bool // unit files changed where no systemd runs
@@ -183,7 +184,7 @@ func (a *apply) carryOut() error {
 		err = a.settle(mounted, owed)
 	}
 	a.cleanUp()
-	return errors.Join(err, verr)
+	return errors.Join(err, verr, a.others)
 }
 
 // undone gives the changes that have failed or were skipped so far.
@@ -229,14 +230,22 @@ func (a *apply) blame(err error) bool {
 	if !errors.As(err, &each) {
 		return false
 	}
-	found := false
+	found := map[string]bool{}
 	for i, c := range a.p.Changes {
 		if cause := each.Units[c.Unit]; cause != nil && a.results[i] == nil && c.Kind != plan.NoOp {
 			a.end(i, Failed, cause)
-			found = true
+			found[c.Unit] = true
 		}
 	}
-	return found
+	if len(found) == 0 {
+		return false
+	}
+	for unit, cause := range each.Units {
+		if !found[unit] { // overlayd.target, or a unit that is no longer its change's
+			a.others = errors.Join(a.others, cause)
+		}
+	}
+	return true
 }
 
 // commit puts the unit files in place and reloads systemd, once. It tells whether a reload was owed: the note of that

@@ -92,9 +92,20 @@ func TestAgreedEqual(t *testing.T) {
 		Address: "overlay.a", Change: plan.Replace, Unit: "a.mount", Mountpoint: "/a", Via: plan.ViaSyscall,
 		Disruptive: true, UnitText: "text", Removes: []string{"b.mount"}, Unmounts: []string{"/a"},
 		Stops: []string{"x.service"}, Reasons: []string{"because"},
+		Before: &plan.View{Lowerdirs: []string{"/base"}, Upperdir: "/u", Workdir: "/w", Mountpoint: "/a"},
 	}
 	if !full.equal(full) {
 		t.Error("not equal to itself")
+	}
+	for _, other := range []plan.View{
+		{Lowerdirs: []string{"/other"}, Upperdir: "/u", Workdir: "/w", Mountpoint: "/a"},
+		{Lowerdirs: []string{"/base"}, Upperdir: "/other", Workdir: "/w", Mountpoint: "/a"},
+	} {
+		another := full
+		another.Before = &other
+		if full.equal(another) {
+			t.Errorf("equal with %+v in its place", other)
+		}
 	}
 	fields := reflect.TypeFor[Agreed]()
 	for i := range fields.NumField() {

@@ -22,23 +22,34 @@ const planFormat = "1.0"
 // Agreed is what somebody agrees to who says yes to one change of a plan, or saves it. Where processes come and go
 // meanwhile the agreement holds.
 type Agreed struct {
-	Address    string    `json:"address"`
-	Change     plan.Kind `json:"change"`
-	Unit       string    `json:"unit"`
-	Mountpoint string    `json:"mountpoint"`
-	Via        plan.Via  `json:"via"`
-	Disruptive bool      `json:"disruptive"`
-	UnitText   string    `json:"unit_text,omitempty"`
-	Removes    []string  `json:"removes,omitempty"`
-	Unmounts   []string  `json:"unmounts,omitempty"`
-	Stops      []string  `json:"stops,omitempty"` // dependent units
-	Reasons    []string  `json:"reasons,omitempty"`
+	Address    string     `json:"address"`
+	Change     plan.Kind  `json:"change"`
+	Unit       string     `json:"unit"`
+	Mountpoint string     `json:"mountpoint"`
+	Via        plan.Via   `json:"via"`
+	Disruptive bool       `json:"disruptive"`
+	Before     *plan.View `json:"before"`
+	UnitText   string     `json:"unit_text,omitempty"`
+	Removes    []string   `json:"removes,omitempty"`
+	Unmounts   []string   `json:"unmounts,omitempty"`
+	Stops      []string   `json:"stops,omitempty"` // dependent units
+	Reasons    []string   `json:"reasons,omitempty"`
 }
 
 func (a Agreed) equal(b Agreed) bool {
 	return a.Address == b.Address && a.Change == b.Change && a.Unit == b.Unit && a.Mountpoint == b.Mountpoint &&
 		a.Via == b.Via && a.Disruptive == b.Disruptive && a.UnitText == b.UnitText &&
+		sameLayers(a.Before, b.Before) &&
 		slices.Equal(a.Removes, b.Removes) && slices.Equal(a.Unmounts, b.Unmounts) && slices.Equal(a.Stops, b.Stops)
+}
+
+// sameLayers tells whether what stands there is the same overlay.
+func sameLayers(a, b *plan.View) bool {
+	if a == nil || b == nil {
+		return a == b
+	}
+	return a.Mountpoint == b.Mountpoint && slices.Equal(a.Lowerdirs, b.Lowerdirs) && a.Upperdir == b.Upperdir &&
+		a.Workdir == b.Workdir
 }
 
 // Agree gives what a yes to the plan means.
@@ -50,7 +61,7 @@ func Agree(p plan.Plan) []Agreed {
 		}
 		a := Agreed{
 			Address: c.Address, Change: c.Kind, Unit: c.Unit, Mountpoint: c.Mountpoint, Via: c.Via,
-			Disruptive: c.Disruptive, Removes: c.Do.Remove, Stops: c.Impact.Units, Reasons: c.Reasons,
+			Disruptive: c.Disruptive, Before: c.Before, Removes: c.Do.Remove, Stops: c.Impact.Units, Reasons: c.Reasons,
 		}
 		if c.Do.Write != nil {
 			a.UnitText = string(c.Do.Write.Render())
