@@ -309,17 +309,18 @@ func TestOrphan(t *testing.T) {
 
 // The kernel mounts read-only, without a word, when it cannot clean the workdir.
 func TestWorkdirLeftDirty(t *testing.T) {
+	const scratch = "a/w/work" // the kernel's, in the workdir
 	w := newWorld(t)
 	w.spec(overlay("a", base)).apply("overlay.a create done")
 	w.umount("m/a")
-	w.mkdir("a/w/work/1/2/3/4")
+	w.mkdir(scratch + "/1/2/3/4")
 	w.apply("overlay.a repair done")
 	w.write("m/a/data", "writable")
 
 	// what cannot be emptied fails, and leaves no read-only mount behind
 	w.umount("m/a")
-	w.mkdir("a/w/work/1/2/3")
-	w.mount("tmpfs", "tmpfs", "a/w/work/1/2/3", "", 0)
+	w.mkdir(scratch + "/1/2/3")
+	w.mount("tmpfs", "tmpfs", scratch+"/1/2/3", "", 0)
 	r := w.run(reconcile.ApplyOptions{})
 	w.wantResults(r, "overlay.a repair failed")
 	if len(w.stack(w.path("m/a"))) > 0 {
@@ -328,7 +329,7 @@ func TestWorkdirLeftDirty(t *testing.T) {
 	if err := failure(t, r, "overlay.a"); !strings.Contains(err.Error(), w.path("a/w")) {
 		t.Errorf("the error does not name the workdir: %v", err)
 	}
-	w.umount("a/w/work/1/2/3")
+	w.umount(scratch + "/1/2/3")
 	w.apply("overlay.a repair done")
 }
 

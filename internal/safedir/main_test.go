@@ -15,18 +15,6 @@ import (
 // TestMain runs the tests apart: they mount things, and need a place whose ancestors all belong to root.
 func TestMain(m *testing.M) { os.Exit(apart.Run(nil, m.Run)) }
 
-// scratch makes a directory on the tests' own tmpfs; nothing above it is anybody's but root's.
-func scratch(t *testing.T) string {
-	t.Helper()
-	apart.NeedRoot(t)
-	dir, err := os.MkdirTemp(apart.Scratch, "") //nolint:usetesting // it has to lie on the tmpfs of the private namespace
-	if err != nil {
-		t.Fatal(err)
-	}
-	do(t, os.Chmod(dir, 0o755))
-	return dir
-}
-
 func do(t *testing.T, errs ...error) {
 	t.Helper()
 	if err := errors.Join(errs...); err != nil {

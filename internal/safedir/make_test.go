@@ -12,10 +12,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/overlayd/overlayd/internal/safedir"
+	"github.com/overlayd/overlayd/test/apart"
 )
 
 func TestMake(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	// Neither the umask nor a setgid directory above may show in what is made.
 	old := unix.Umask(0o077)
 	t.Cleanup(func() { unix.Umask(old) })
@@ -63,7 +64,7 @@ func TestMake(t *testing.T) {
 }
 
 func TestMakeBelowRoot(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	mkdir(t, top+"/img")
 	do(t, os.Symlink("img", top+"/link"))
 	for _, root := range []string{top + "/img", top + "/link"} {
@@ -83,7 +84,7 @@ func TestMakeBelowRoot(t *testing.T) {
 }
 
 func TestMakeUnsafe(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	mkdir(t, top+"/alice/dir", top+"/open", top+"/sticky/root", top+"/sticky/alice/dir")
 	do(t,
 		os.Chown(top+"/alice", 1000, 1000), os.Chmod(top+"/open", 0o775),
@@ -119,7 +120,7 @@ func TestMakeUnsafe(t *testing.T) {
 }
 
 func TestMakeFollowsNoSymlink(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	mkdir(t, top+"/etc", top+"/dir")
 	write(t, top+"/file", "")
 	do(t, os.Symlink(top+"/etc", top+"/link"), os.Symlink("../none", top+"/dir/dangling"))
@@ -150,7 +151,7 @@ func TestMakeFollowsNoSymlink(t *testing.T) {
 
 // TestMakeAfterKill: what a killed run left aside does not stay, and is not taken for the directory itself.
 func TestMakeAfterKill(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	attr := safedir.Attr{UID: 1000, GID: 1000, Mode: 0o700}
 	mkdir(t, top+"/"+safedir.AsideName("x"))
 	do(t, os.Chown(top+"/"+safedir.AsideName("x"), 1000, 1000))
@@ -167,7 +168,7 @@ func TestMakeAfterKill(t *testing.T) {
 
 // TestMakeAtOnce: several overlays are made in parallel and share what is above them.
 func TestMakeAtOnce(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	maker := safedir.NewMaker("/")
 	var wg sync.WaitGroup
 	for i := range 16 {
@@ -191,7 +192,7 @@ func TestMakeAtOnce(t *testing.T) {
 
 // TestMakerRemembers: what was found safe is not looked at again, what was trusted only is, and what has gone is made.
 func TestMakerRemembers(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	mkdir(t, top+"/alice")
 	do(t, os.Chown(top+"/alice", 1000, 1000))
 	maker := safedir.NewMaker(top)
@@ -228,7 +229,7 @@ func TestMakerRemembers(t *testing.T) {
 }
 
 func TestCheckOwner(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	write(t, top+"/good/spec.hcl", "")
 	write(t, top+"/good/open.hcl", "")
 	write(t, top+"/good/sticky.hcl", "")

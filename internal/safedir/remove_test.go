@@ -10,10 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/overlayd/overlayd/internal/safedir"
+	"github.com/overlayd/overlayd/test/apart"
 )
 
 func TestRemoveTree(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	write(t, top+"/outside/file", "")
 	write(t, top+"/tree/a/b/c", "")
 	mkdir(t, top+"/tree/empty", top+"/tree/closed")
@@ -46,7 +47,7 @@ func TestRemoveTree(t *testing.T) {
 // TestRemoveDeepTree has a tree far deeper than a path can be long or a process may have files open.
 func TestRemoveDeepTree(t *testing.T) {
 	const depth = 20000
-	top := scratch(t)
+	top := apart.Dir(t)
 	dir, err := unix.Open(top, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	do(t, err)
 	for range depth {
@@ -65,7 +66,7 @@ func TestRemoveDeepTree(t *testing.T) {
 }
 
 func TestRemoveTreeRefuses(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	mkdir(t, top+"/tree/mnt", top+"/mnt", top+"/bindfile", top+"/outside/dir")
 	write(t, top+"/file", "")
 	write(t, top+"/bindfile/x", "")
@@ -120,7 +121,7 @@ func immutable(t *testing.T, path string, on bool) error {
 }
 
 func TestRemoveTreeImmutable(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	write(t, top+"/tree/sub/file", "")
 	write(t, top+"/other/dir/file", "")
 	for _, test := range []struct{ path, protect string }{
@@ -139,7 +140,7 @@ func TestRemoveTreeImmutable(t *testing.T) {
 }
 
 func TestRemoveEmpty(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	mkdir(t, top+"/a/b/c", top+"/keep/x/y", top+"/alone/z")
 	write(t, top+"/keep/file", "")
 	for _, test := range []struct{ path, upTo, gone, left string }{
@@ -175,19 +176,20 @@ func TestRemoveEmpty(t *testing.T) {
 }
 
 func TestEmptyWork(t *testing.T) {
-	top := scratch(t)
-	write(t, top+"/w/work/a/b/c/file", "")
+	top := apart.Dir(t)
+	scratch, volatile := top+"/w/work", top+"/volatile/work" // the kernel's, in the workdir
+	write(t, scratch+"/a/b/c/file", "")
 	write(t, top+"/w/index/handle", "")
 	write(t, top+"/outside/file", "")
-	do(t, os.Symlink(top+"/outside", top+"/w/work/link"), os.Chmod(top+"/w/work", 0))
-	mkdir(t, top+"/link-work", top+"/volatile/work/incompat/volatile", top+"/volatile/work/rest", top+"/fresh")
+	do(t, os.Symlink(top+"/outside", scratch+"/link"), os.Chmod(scratch, 0))
+	mkdir(t, top+"/link-work", volatile+"/incompat/volatile", volatile+"/rest", top+"/fresh")
 	do(t, os.Symlink(top+"/outside", top+"/link-work/work"), os.Symlink("w", top+"/link"))
 	for _, path := range []string{"/w", "/w", "/link-work", "/fresh", "/none"} {
 		if err := safedir.EmptyWork(top + path); err != nil {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
-	if entries, err := os.ReadDir(top + "/w/work"); err != nil || len(entries) != 0 {
+	if entries, err := os.ReadDir(scratch); err != nil || len(entries) != 0 {
 		t.Errorf("work holds %v, %v", entries, err)
 	}
 	if !exists(top+"/w/index/handle") || !exists(top+"/outside/file") {
@@ -197,10 +199,10 @@ func TestEmptyWork(t *testing.T) {
 		t.Error("a symlink stayed in the kernel's place")
 	}
 	err := safedir.EmptyWork(top + "/volatile")
-	if v, ok := errors.AsType[*safedir.VolatileError](err); !ok || v.Path != top+"/volatile/work/incompat/volatile" {
+	if v, ok := errors.AsType[*safedir.VolatileError](err); !ok || v.Path != volatile+"/incompat/volatile" {
 		t.Errorf("volatile: error %v", err)
 	}
-	if !exists(top + "/volatile/work/rest") {
+	if !exists(volatile + "/rest") {
 		t.Error("volatile: it was emptied all the same")
 	}
 	if _, ok := errors.AsType[*safedir.SymlinkError](safedir.EmptyWork(top + "/link")); !ok {
@@ -209,7 +211,7 @@ func TestEmptyWork(t *testing.T) {
 }
 
 func TestMarker(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	if _, ok, err := safedir.ReadMarker(top); ok || err != nil {
 		t.Errorf("no marker: %t, %v", ok, err)
 	}
@@ -236,7 +238,7 @@ func TestMarker(t *testing.T) {
 }
 
 func TestMarkerRefuses(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	good := `{"address":"overlay.a","mountpoint":"/a"}`
 	for name, test := range map[string]struct {
 		plant func(path string) error

@@ -74,17 +74,6 @@ func Parse(text []byte) (File, error) {
 	return f, nil
 }
 
-// ParseTarget tells of a file at the name [TargetName] whether it is ours, and whether it is as overlayd wrote it.
-func ParseTarget(text []byte) (ours, hashOK bool) {
-	s := newScanner(text)
-	for s.next() {
-		if s.section == noteSection && string(s.key) == "Hash" {
-			hashOK = string(s.value) == hashWithout(text, s.start, s.end)
-		}
-	}
-	return s.noted, hashOK
-}
-
 // IsOurs tells whether the text has our section.
 func IsOurs(text []byte) bool {
 	if !bytes.Contains(text, []byte(noteSection)) {

@@ -179,21 +179,22 @@ func TestSameText(t *testing.T) {
 	same("cut", text[:len(text)/2], false)
 }
 
-func TestParseTarget(t *testing.T) {
+// TestTargetIsOurs: overlayd.target bears the mark of our units, also when it was edited.
+func TestTargetIsOurs(t *testing.T) {
 	t.Parallel()
 	text := units.RenderTarget()
 	for _, c := range []struct {
-		name         string
-		text         []byte
-		ours, hashOK bool
+		name string
+		text []byte
+		ours bool
 	}{
-		{"ours", text, true, true},
-		{"edited", append(bytes.Clone(text), "#\n"...), true, false},
-		{"foreign", []byte("[Unit]\nDescription=Mine\n"), false, false},
-		{"empty", nil, false, false},
+		{"ours", text, true},
+		{"edited", append(bytes.Clone(text), "#\n"...), true},
+		{"foreign", []byte("[Unit]\nDescription=Mine\n"), false},
+		{"empty", nil, false},
 	} {
-		if ours, hashOK := units.ParseTarget(c.text); ours != c.ours || hashOK != c.hashOK {
-			t.Errorf("%s: ParseTarget = %v, %v; want %v, %v", c.name, ours, hashOK, c.ours, c.hashOK)
+		if ours := units.IsOurs(c.text); ours != c.ours {
+			t.Errorf("%s: IsOurs = %v, want %v", c.name, ours, c.ours)
 		}
 	}
 }

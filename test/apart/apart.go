@@ -62,6 +62,21 @@ func again() int {
 	return 0
 }
 
+// Dir makes a directory for a test on [Scratch]; removing it is the caller's, who knows what is mounted there. The test
+// needs root.
+func Dir(t *testing.T) string {
+	t.Helper()
+	NeedRoot(t)
+	dir, err := os.MkdirTemp(Scratch, "") //nolint:usetesting // it has to lie on the tmpfs of the private namespace
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
 // NeedRoot skips a test that needs root, or fails it where CI says that it must run.
 func NeedRoot(t *testing.T) {
 	t.Helper()

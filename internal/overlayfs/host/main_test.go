@@ -19,14 +19,7 @@ func TestMain(m *testing.M) { os.Exit(apart.Run(nil, m.Run)) }
 // scratch makes a directory on the tests' own tmpfs; what a test mounts below is taken away at its end.
 func scratch(t *testing.T) string {
 	t.Helper()
-	apart.NeedRoot(t)
-	dir, err := os.MkdirTemp(apart.Scratch, "") //nolint:usetesting // it has to lie on the tmpfs of the private namespace
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	dir := apart.Dir(t)
 	t.Cleanup(func() {
 		mounts := table(t).Below(dir)
 		for _, m := range slices.Backward(mounts) {

@@ -12,13 +12,10 @@ import (
 	"github.com/overlayd/overlayd/internal/overlayfs"
 )
 
-// TrialMount mounts the layers and options of c where nobody sees it, with an empty upperdir in memory, and takes it
-// down again: what the kernel refuses, it refuses here, while the live mount still stands. What hangs on the real
-// upperdir or workdir (another filesystem, ESTALE with index) is not found. The error is a *MountError, or says that
-// no trial could be made.
-func TrialMount(c overlayfs.Config) error { return TrialMounts([]overlayfs.Config{c})[0] }
-
-// TrialMounts is TrialMount for many at the price of one copy of the mount table; errors are in the order of configs.
+// TrialMounts mounts the layers and options of each config where nobody sees it, with an empty upperdir in memory, and
+// takes it down again: what the kernel refuses, it refuses here, while the live mount still stands. What hangs on the
+// real upperdir or workdir (another filesystem, ESTALE with index) is not found. The errors, in the order of configs,
+// are each a *MountError, or say that no trial could be made. All share one copy of the mount table.
 func TrialMounts(configs []overlayfs.Config) []error {
 	var errs []error
 	onOwnThread(func() { errs = trials(configs) })

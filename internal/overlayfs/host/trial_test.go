@@ -54,7 +54,7 @@ func TestTrialMount(t *testing.T) {
 				test.damage(top, &c)
 			}
 			before := mountinfo(t)
-			err := host.TrialMount(c)
+			err := host.TrialMounts([]overlayfs.Config{c})[0]
 			if test.errno == nil && err != nil || !errors.Is(err, test.errno) {
 				t.Errorf("error %v, want %v", err, test.errno)
 			}
@@ -80,7 +80,7 @@ func TestTrialMountLetsGo(t *testing.T) {
 	c, target := overlay(t, scratch(t), overlayfs.Options{"index": "on"})
 	for range 30 {
 		mount(t, target, c)
-		if err := host.TrialMount(c); err != nil {
+		if err := host.TrialMounts([]overlayfs.Config{c})[0]; err != nil {
 			t.Fatal(err)
 		}
 		if err := host.Unmount(target); err != nil {

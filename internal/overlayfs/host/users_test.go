@@ -193,33 +193,20 @@ func TestUsesFollow(t *testing.T) {
 			}
 			c, target := overlay(t, top, nil)
 			mount(t, target, c)
-			cmd := exec.Command("unshare", "--mount", "--propagation", test.propagation, "cat")
-			in, err := cmd.StdinPipe()
+			unshare, err := exec.LookPath("unshare")
 			if err != nil {
 				t.Fatal(err)
 			}
-			out, err := cmd.StdoutPipe()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := cmd.Start(); err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() { _ = in.Close(); _ = cmd.Wait() })
-			// What comes back says that the namespace is there.
-			if _, err := in.Write([]byte("x")); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := out.Read(make([]byte, 1)); err != nil {
-				t.Fatal(err)
-			}
+			pid, _ := start(t, func(cmd *exec.Cmd) {
+				cmd.Path, cmd.Args = unshare, []string{"unshare", "--mount", "--propagation", test.propagation, "cat"}
+			})
 			find := func() (found []overlayfs.Use) {
 				uses, err := host.OverlayUses(table(t))
 				if err != nil {
 					t.Fatal(err)
 				}
 				for _, u := range uses {
-					if u.PID == cmd.Process.Pid && u.Mountpoint == target {
+					if u.PID == pid && u.Mountpoint == target {
 						found = append(found, u)
 					}
 				}

@@ -115,7 +115,7 @@ func (b *builder) mounted(c *Change, g *goal, live overlayfs.Mount, u UnitFile, 
 	case diff.None():
 		c.Kind = Adopt
 		c.because("mounted by somebody else, exactly as declared")
-	case diff.Layers || diff.Options || !applied:
+	case !diff.FlagsOnly() || !applied:
 		c.Kind = Replace
 		if applied && u.Err == "" && b.compareApplied(g).None() {
 			c.Kind = Repair

@@ -11,13 +11,8 @@ import (
 // stopDependencies are those along which stopping a unit stops others.
 var stopDependencies = [...]string{"RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo"}
 
-// Dependents gives the units, sorted, that are up and that systemd would stop together with a unit.
-func (m *Manager) Dependents(ctx context.Context, unit string) ([]string, error) {
-	all, err := m.DependentsOf(ctx, []string{unit})
-	return all[unit], err
-}
-
-// DependentsOf is Dependents for many units, each of which is asked for once. A unit without any is not in the map.
+// DependentsOf gives for each unit those, sorted, that are up and that systemd would stop together with it. Each unit is
+// asked for once; one without any dependents is not in the map.
 func (m *Manager) DependentsOf(ctx context.Context, names []string) (map[string][]string, error) {
 	fail := func(err error) (map[string][]string, error) {
 		return nil, fmt.Errorf("cannot ask systemd which units depend on others: %w", err)

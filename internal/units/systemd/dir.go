@@ -41,9 +41,6 @@ type Dir struct {
 	Root string // "" or "/" is this host, else the tree of --root
 }
 
-// Path is where a unit's file is.
-func (d Dir) Path(unit string) string { return joinRoot(d.Root, unitDir+"/"+unit) }
-
 // UnitFile is what stands at a unit's name in /etc/systemd/system.
 type UnitFile struct {
 	Name string
@@ -230,19 +227,28 @@ func listElsewhere(l *Listing, dir *os.File, e fs.DirEntry) error {
 	return nil
 }
 
-func (d Dir) listWants(l *Listing, target, rel string) error {
-	dir, err := openDir(d.Root, rel)
+// open opens a directory and reads its entries; dir is nil where there is none.
+func (d Dir) open(rel string) (dir *os.File, entries []fs.DirEntry, err error) {
+	dir, err = openDir(d.Root, rel)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-		return nil
+		return nil, nil, nil
 	}
 	if err != nil {
+		return nil, nil, err
+	}
+	if entries, err = dir.ReadDir(-1); err != nil {
+		_ = dir.Close()
+		return nil, nil, err
+	}
+	return dir, entries, nil
+}
+
+func (d Dir) listWants(l *Listing, target, rel string) error {
+	dir, entries, err := d.open(rel)
+	if dir == nil || err != nil {
 		return err
 	}
 	defer dir.Close()
-	entries, err := dir.ReadDir(-1)
-	if err != nil {
-		return err
-	}
 	wanted := make(map[string]bool, len(entries))
 	for _, e := range entries {
 		if isOurKind(e.Name()) && e.Type() == fs.ModeSymlink {
@@ -258,18 +264,11 @@ func (d Dir) listWants(l *Listing, target, rel string) error {
 // listDropIns adds the files of one drop-in directory. A file hides those of its name in later directories of the
 // search path, also when it is empty or leads to /dev/null.
 func (d Dir) listDropIns(l *Listing, rel string, overrides map[string]bool) error {
-	dir, err := openDir(d.Root, rel)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
-		return nil
-	}
-	if err != nil {
+	dir, entries, err := d.open(rel)
+	if dir == nil || err != nil {
 		return err
 	}
 	defer dir.Close()
-	entries, err := dir.ReadDir(-1)
-	if err != nil {
-		return err
-	}
 	slices.SortFunc(entries, func(a, b fs.DirEntry) int { return strings.Compare(a.Name(), b.Name()) })
 	for _, e := range entries {
 		id := path.Base(rel) + "/" + e.Name()

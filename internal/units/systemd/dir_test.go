@@ -168,20 +168,6 @@ func TestDropIns(t *testing.T) {
 	}
 }
 
-func TestPath(t *testing.T) {
-	t.Parallel()
-	for root, want := range map[string]string{
-		"":     "/etc/systemd/system/a.mount",
-		"/":    "/etc/systemd/system/a.mount",
-		"/i":   "/i/etc/systemd/system/a.mount",
-		"/i//": "/i/etc/systemd/system/a.mount",
-	} {
-		if got := (systemd.Dir{Root: root}).Path("a.mount"); got != want {
-			t.Errorf("below %q: %q, want %q", root, got, want)
-		}
-	}
-}
-
 // TestListStaysBelowRoot: an absolute link of an image means a file of the image.
 func TestListStaysBelowRoot(t *testing.T) {
 	t.Parallel()

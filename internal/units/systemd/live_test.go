@@ -71,7 +71,7 @@ func (l *live) cleanup() {
 	}
 	wait.Wait()
 	for _, unit := range l.units {
-		must(l.t, os.RemoveAll(systemd.Dir{}.Path(unit)))
+		must(l.t, os.RemoveAll(unitPath(unit)))
 	}
 	must(l.t, l.m.Reload(ctx))
 }
@@ -124,7 +124,7 @@ func (l *live) install(mounts ...units.Mount) {
 // service writes a service that is not ours.
 func (l *live) service(name, text string) {
 	l.t.Helper()
-	must(l.t, os.WriteFile(systemd.Dir{}.Path(name), []byte(text), 0o644))
+	must(l.t, os.WriteFile(unitPath(name), []byte(text), 0o644))
 	l.units = append(l.units, name)
 	must(l.t, l.m.Reload(l.ctx))
 }
@@ -309,9 +309,9 @@ func TestLiveDependents(t *testing.T) {
 			t.Errorf("%s is %+v", name, state)
 		}
 	}
-	one, err := l.m.Dependents(l.ctx, unit)
+	one, err := l.m.DependentsOf(l.ctx, []string{unit})
 	must(t, err)
-	if len(one) != 0 {
+	if len(one[unit]) != 0 {
 		t.Errorf("dependents of a stopped unit: %v", one)
 	}
 }
@@ -384,3 +384,5 @@ func waitJobs(ctx context.Context, m *systemd.Manager, names map[string]bool) er
 	_, err := m.WaitJobs(ctx, names)
 	return err
 }
+
+func unitPath(unit string) string { return "/etc/systemd/system/" + unit }

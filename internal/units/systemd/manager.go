@@ -164,22 +164,6 @@ func (m *Manager) Reload(ctx context.Context) error {
 	return nil
 }
 
-// Stopping tells whether the host is going down.
-func (m *Manager) Stopping(ctx context.Context) (bool, error) {
-	var state string
-	err := m.call(ctx, func(conn *dbus.Conn) error {
-		property, err := conn.SystemStateContext(ctx)
-		if err == nil {
-			state, _ = property.Value.Value().(string)
-		}
-		return err
-	})
-	if err != nil {
-		return false, fmt.Errorf("cannot ask systemd for its state: %w", err)
-	}
-	return state == "stopping", nil
-}
-
 // isNoSuchUnit tells whether systemd does not have the unit loaded, or not at all.
 func isNoSuchUnit(err error) bool {
 	var failed godbus.Error
