@@ -67,6 +67,11 @@ func pathFlaw(p string, rule pathRule) flaw {
 				", which a unit file takes for a continued line"}
 		}
 	}
+	// In a .mount unit nothing escapes it: Where= has to be the path as it is (systemd 252, 257).
+	if strings.Contains(p, "${") || strings.Contains(p, "$$") {
+		return flaw{"Unusable character in a path", "contains ${ or $$, which systemd takes for a variable when it " +
+			"runs mount(8) at boot; choose another name"}
+	}
 	if rule == layerPath && strings.Contains(p, `"`) {
 		return flaw{"Unusable character in a path", "contains a double quote, which mount(8) takes as the start of a " +
 			"quoted text; a symlink with another name can lead there"}
