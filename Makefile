@@ -14,7 +14,7 @@ MACHINES ?= 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build test test-unit test-e2e demo setup fuzz golden lint fmt tidy clean
+.PHONY: help build test test-unit test-e2e demo setup fuzz golden picture lint fmt tidy clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,7 +34,8 @@ test-e2e: build ## boot Debian 12 and 13 and use overlayd on them (root; RUN=REG
 	cd test/machine && $(GO) test -tags e2e -timeout 10m -parallel $(MACHINES)
 	cd test/e2e && OVERLAYD_BIN=$(CURDIR)/bin/overlayd $(GO) test -tags e2e -timeout 30m -parallel $(MACHINES) -run '$(RUN)'
 
-demo: setup build ## play the quickstart on a disposable Debian (root)
+demo: build ## play the quickstart on a disposable Debian (root)
+	@test/setup.sh demo
 	$(GO) run ./test/demo -overlayd bin/overlayd
 
 setup: ## install what the end-to-end tests and the demo need, by apt-get
@@ -50,6 +51,10 @@ fuzz: ## fuzz each fuzz test for FUZZTIME (30s)
 golden: ## rewrite the golden files and show what changed
 	$(GO) test $$(grep -rl --include='*_test.go' 'flag.Bool("update"' . | xargs -n1 dirname | sort -u) -update
 	git --no-pager diff --stat -- '*testdata*'
+
+picture: build ## draw the examples for the README (needs Graphviz)
+	bin/overlayd graph --var slots=3 examples >docs/examples.dot
+	dot -Tsvg -o docs/examples.svg docs/examples.dot
 
 lint: ## vet, staticcheck, golangci-lint, gofumpt, go mod tidy; the first run builds the tools (2 minutes)
 	@echo '== vet'

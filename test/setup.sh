@@ -1,6 +1,6 @@
 #!/bin/sh
-# Installs, by apt-get, what the tests and the demo need and this machine lacks.
-# Changes nothing else.
+# Installs, by apt-get, what the tests and the demo need and this machine lacks;
+# with the argument "demo", what the demo needs. Changes nothing else.
 set -eu
 
 missing=
@@ -12,8 +12,15 @@ need() { # need PACKAGES TEST...
 need systemd-container command -v systemd-nspawn
 need mmdebstrap command -v mmdebstrap
 need debian-archive-keyring test -e /usr/share/keyrings/debian-archive-keyring.gpg
-# The race detector links with the C library.
-need 'gcc libc6-dev' command -v gcc
+if [ "${1:-}" != demo ]; then
+	# What others say of the same overlays, layers and graphs.
+	need podman command -v podman
+	need umoci command -v umoci
+	need graphviz command -v dot
+	need acl command -v setfacl
+	# The race detector links with the C library.
+	need 'gcc libc6-dev' command -v gcc
+fi
 
 if [ -z "$missing" ]; then
 	exit 0
