@@ -1,0 +1,7 @@
+package importer
+
+// What the tests look at by itself.
+var (
+	NameAll = nameAll
+	Quote   = quote
+)
