@@ -17,8 +17,17 @@ import (
 // real upperdir or workdir (another filesystem, ESTALE with index) is not found. The errors, in the order of configs,
 // are each a *MountError, or say that no trial could be made. All share one copy of the mount table.
 func TrialMounts(configs []overlayfs.Config) []error {
-	var errs []error
-	onOwnThread(func() { errs = trials(configs) })
+	errs := make([]error, len(configs))
+	err := privately(func() {
+		for i, c := range configs {
+			errs[i] = trial(c)
+		}
+	})
+	for i := range errs {
+		if err != nil {
+			errs[i] = fmt.Errorf("cannot try out a mount: %w", err)
+		}
+	}
 	return errs
 }
 
@@ -39,28 +48,25 @@ func onOwnThread(f func()) {
 	<-done
 }
 
-func trials(configs []overlayfs.Config) []error {
-	errs := make([]error, len(configs))
-	failAll := func(doing string, err error) []error {
-		for i := range errs {
-			errs[i] = fmt.Errorf("cannot try out a mount: cannot %s: %w", doing, err)
-		}
-		return errs
-	}
+// privately runs f in a mount namespace of its own, on a thread of its own. The error says that it could not.
+func privately(f func()) (err error) {
+	onOwnThread(func() { err = apart(f) })
+	return err
+}
+
+func apart(f func()) error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return failAll("make a private mount namespace", err)
+		return fmt.Errorf("cannot make a private mount namespace: %w", err)
 	}
 	// The namespace is a copy of all mounts and keeps their super blocks alive; an upperdir unmounted right after
 	// the trial would still be in use. When the thread ends, that is too late: let go of them now. Only the root
 	// mount, where the thread stands, remains. Should it fail, the end of the thread does it.
 	defer func() { _ = unix.Unmount("/", unix.MNT_DETACH) }()
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return failAll("make the mount namespace private", err)
+		return fmt.Errorf("cannot make the mount namespace private: %w", err)
 	}
-	for i, c := range configs {
-		errs[i] = trial(c)
-	}
-	return errs
+	f()
+	return nil
 }
 
 // trial runs in the private namespace.
