@@ -18,6 +18,7 @@ if [ "${1:-}" != demo ]; then
 	need umoci command -v umoci
 	need graphviz command -v dot
 	need acl command -v setfacl
+	need attr command -v setfattr
 	# The race detector links with the C library.
 	need 'gcc libc6-dev' command -v gcc
 fi

@@ -86,8 +86,8 @@ func (p parser) line(line string) (Mount, error) {
 		return Mount{}, fmt.Errorf(`%d fields behind the " - ", want 3`, len(t))
 	}
 	m := Mount{
-		Dev: f[2], Root: decodeOctal(f[3]), Mountpoint: decodeOctal(f[4]),
-		FSType: decodeOctal(t[0]), Source: decodeOctal(t[1]), Super: t[2], Flags: p.perMount(f[5]),
+		Dev: f[2], Root: DecodeOctal(f[3]), Mountpoint: DecodeOctal(f[4]),
+		FSType: DecodeOctal(t[0]), Source: DecodeOctal(t[1]), Super: t[2], Flags: p.perMount(f[5]),
 	}
 	var err error
 	if m.ID, err = strconv.Atoi(f[0]); err != nil {
@@ -147,16 +147,16 @@ func parseSuper(super string, flags Options) (*Config, error) {
 			continue
 		}
 		name, value, _ := strings.Cut(option, "=")
-		if err := c.set(name, decodeOctal(value)); err != nil {
+		if err := c.set(name, DecodeOctal(value)); err != nil {
 			return nil, err
 		}
 	}
 	return c, nil
 }
 
-// decodeOctal takes the escapes of the kernel's mangle and seq_escape away, byte by byte: names need not be UTF-8.
-// A backslash that begins no escape stays.
-func decodeOctal(s string) string {
+// DecodeOctal takes the escapes of the kernel's mangle and seq_escape away, byte by byte: names need not be UTF-8.
+// A backslash that begins no escape stays. fstab(5) has the same escapes.
+func DecodeOctal(s string) string {
 	start := strings.IndexByte(s, '\\')
 	if start < 0 {
 		return s
