@@ -1,6 +1,7 @@
 package safedir
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -20,14 +21,17 @@ func (e *MountPointError) Error() string {
 // RemoveTree removes the directory path and all in it. It crosses no mount, follows no symlink, and needs few
 // descriptors and little memory however deep and wide the tree is. A path that is not there is no error. It stops at
 // the first thing that cannot be removed.
-func RemoveTree(path string) error {
+func RemoveTree(path string) error { return RemoveTreeContext(context.Background(), path) }
+
+// RemoveTreeContext is RemoveTree that stops between two entries when ctx is done, with its error.
+func RemoveTreeContext(ctx context.Context, path string) error {
 	parent, name, err := openParent(path)
 	if errors.Is(err, unix.ENOENT) {
 		return nil
 	}
 	if err == nil {
 		defer unix.Close(parent)
-		err = removeTree(parent, name, path)
+		err = removeTree(ctx, parent, name, path)
 	}
 	if err != nil {
 		return fmt.Errorf("cannot remove %s: %w", path, err)
@@ -35,7 +39,7 @@ func RemoveTree(path string) error {
 	return nil
 }
 
-func removeTree(parent int, name, path string) error {
+func removeTree(ctx context.Context, parent int, name, path string) error {
 	dir, err := openBeneath(parent, name, unix.O_RDONLY|unix.O_DIRECTORY, unix.RESOLVE_NO_XDEV)
 	switch {
 	case errors.Is(err, unix.ENOENT):
@@ -50,7 +54,7 @@ func removeTree(parent int, name, path string) error {
 	case err != nil:
 		return err
 	}
-	if err := empty(dir, path); err != nil {
+	if err := empty(ctx, dir, path); err != nil {
 		return err
 	}
 	if err := unix.Unlinkat(parent, name, unix.AT_REMOVEDIR); err != nil && !errors.Is(err, unix.ENOENT) {
@@ -87,11 +91,11 @@ type emptier struct {
 }
 
 // empty removes all in dir, the directory at path, and closes dir.
-func empty(dir int, path string) error {
+func empty(ctx context.Context, dir int, path string) error {
 	e := &emptier{top: path, dir: dir, buf: make([]byte, 32<<10)}
 	defer func() { _ = unix.Close(e.dir) }()
 	for {
-		sub, err := e.sweep()
+		sub, err := e.sweep(ctx)
 		if err != nil {
 			return err
 		}
@@ -126,13 +130,16 @@ func (e *emptier) path(name string) string {
 // sweep removes what it can in the current directory, and returns the first subdirectory that is not empty; "" when
 // nothing is left. Some filesystems skip entries when others are removed while they are listed, so it reads again
 // until a whole reading finds nothing.
-func (e *emptier) sweep() (sub string, err error) {
+func (e *emptier) sweep(ctx context.Context) (sub string, err error) {
 	for {
 		if _, err := unix.Seek(e.dir, 0, 0); err != nil {
 			return "", fmt.Errorf("cannot list %s: %w", e.path(""), err)
 		}
 		found := false
 		for {
+			if err := ctx.Err(); err != nil {
+				return "", err
+			}
 			n, err := unix.Getdents(e.dir, e.buf)
 			if err != nil {
 				return "", fmt.Errorf("cannot list %s: %w", e.path(""), err)

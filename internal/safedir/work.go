@@ -1,6 +1,7 @@
 package safedir
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -59,5 +60,5 @@ func emptyWork(workdir string) error {
 		_ = unix.Close(dir)
 		return &VolatileError{Path: filepath.Join(path, "incompat", "volatile")}
 	}
-	return empty(dir, path)
+	return empty(context.Background(), dir, path)
 }
