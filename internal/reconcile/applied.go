@@ -45,15 +45,18 @@ func (h *Host) orphans(o *plan.Observed) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	has := map[string]bool{}
+	has, devs := map[string]bool{}, map[string]bool{}
 	for _, u := range o.Units {
 		if u.Ours {
 			has[u.Where] = true
+			for _, m := range table.At(u.Where) {
+				devs[m.Dev] = true // a bind mount of one of ours is no orphan
+			}
 		}
 	}
 	var out []string
 	for _, m := range table.All() {
-		if isOurs(m) && !has[m.Mountpoint] {
+		if isOurs(m) && !has[m.Mountpoint] && !devs[m.Dev] {
 			has[m.Mountpoint] = true
 			out = append(out, m.Mountpoint)
 		}

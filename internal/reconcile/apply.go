@@ -46,6 +46,7 @@ func (h *Host) Apply(ctx context.Context, d plan.Desired, opt ApplyOptions) (Rep
 	a := &apply{
 		h: h, opt: opt, ctx: ctx, work: context.WithoutCancel(ctx), maker: safedir.NewMaker(h.inRoot("/")),
 		results: map[int]*Result{}, took: map[int]time.Duration{},
+		wrong: map[int]error{}, takings: map[int]*taking{}, mounted: map[int]bool{},
 	}
 	defer a.close()
 	if err := a.prepare(d); err != nil { //nolint:contextcheck // the apply has it
@@ -70,9 +71,15 @@ type apply struct {
 	run     *plan.Run
 	results map[int]*Result
 	took    map[int]time.Duration // time in the steps of a change
+	wrong   map[int]error         // what went wrong with a change that has to be finished all the same
 	purged  []string
-	failed  bool  // a step went wrong since this was last reset
-	others  error // about units of no change
+	aside   []string        // what resets set aside
+	takings map[int]*taking // what resets take
+	mounted map[int]bool    // mounted by this apply
+	failed  bool            // a step went wrong since this was last reset
+	others  error           // about units of no change
+
+	writing map[overlayfs.FileID]string // who writes to which directory, see writer
 
 	targetGone  bool // overlayd.target was removed with the last unit
 	notReloaded bool // unit files changed where no systemd runs
@@ -145,6 +152,7 @@ func (a *apply) waitForJobs() (again bool, err error) {
 // carryOut does the steps of the plan in order: checks, what goes down for good, unit files, reload, what is replaced,
 // what is new, overlayd.target.
 func (a *apply) carryOut() error {
+	a.emptyLeftovers()
 	held := a.preflight()
 	schedule := a.p.Steps(func(i int) bool {
 		_, no := held[i]
@@ -182,6 +190,9 @@ func (a *apply) carryOut() error {
 	a.finishUnits()
 	if err == nil {
 		err = a.settle(mounted, owed)
+	}
+	if err == nil {
+		err = a.resume()
 	}
 	a.cleanUp()
 	return errors.Join(err, verr, a.others)
@@ -313,9 +324,16 @@ func (a *apply) group(steps []plan.Step) {
 		}
 		return
 	}
+	if err := a.beginReset(steps); err != nil {
+		for _, s := range steps {
+			a.end(s.Change, Failed, err)
+		}
+		return
+	}
 	for _, s := range steps {
 		a.step(s)
 	}
+	a.endReset(steps)
 }
 
 // begun tells whether something of a group was taken down before the unit files changed.
@@ -326,7 +344,7 @@ func (a *apply) begun(steps []plan.Step) bool {
 }
 
 func (a *apply) interrupted(i int) {
-	a.end(i, Skipped, errors.New("interrupted before its turn: apply again"))
+	a.end(i, Skipped, errors.New("interrupted before its turn: run it again"))
 }
 
 // step takes one step, if the account of what is mounted allows it, and records how it went.
@@ -354,12 +372,20 @@ func (a *apply) step(s plan.Step) {
 	switch {
 	case errors.Is(err, errDetached):
 		return
+	case err != nil && s.Kind == plan.StepReset:
+		a.mu.Lock()
+		a.wrong[s.Change] = err // it was taken down, and has to come up again as it was
+		a.mu.Unlock()
+		return
 	case err != nil:
 		a.end(s.Change, Failed, err)
 		return
 	}
 	a.mu.Lock()
 	a.run.Did(c, s)
+	if s.Kind == plan.StepMount {
+		a.mounted[s.Change] = true
+	}
 	a.mu.Unlock()
 }
 
@@ -402,6 +428,7 @@ func (a *apply) report() Report {
 			r.Kept = append(r.Kept, kept(c, a.purged)...)
 		}
 	}
+	r.Kept = append(r.Kept, a.aside...)
 	return r
 }
 

@@ -342,3 +342,20 @@ func TestReadOnlyOverlay(t *testing.T) {
 		t.Error("it can be written to")
 	}
 }
+
+// TestBindMounted: an overlay that somebody has bind mounted elsewhere is one overlay still, and no orphan.
+func TestBindMounted(t *testing.T) {
+	w := newWorld(t)
+	w.spec(overlay("a", base))
+	w.apply("overlay.a create done")
+	w.mkdir("elsewhere")
+	if err := unix.Mount(w.path("m/a"), w.path("elsewhere"), "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	w.inSync()
+	// But it would keep the upperdir in use beyond an unmount.
+	w.spec(overlay("a", upper))
+	if p := w.wantPlan("overlay.a conflict"); !strings.Contains(reasons(t, p, "overlay.a"), w.path("elsewhere")) {
+		t.Errorf("the conflict does not name the bind mount: %s", reasons(t, p, "overlay.a"))
+	}
+}

@@ -74,7 +74,7 @@ func TestKilled(t *testing.T) {
 
 	whole := time.Now()
 	w.spec(variant(1))
-	if err := child(t, w.path("spec"), nil); err != nil {
+	if err := child(t, crashEnv+"="+w.path("spec"), nil); err != nil {
 		t.Fatal(err)
 	}
 	most := time.Since(whole)
@@ -82,7 +82,7 @@ func TestKilled(t *testing.T) {
 	for round := 2; round < rounds; round++ {
 		w.spec(variant(round))
 		for range 2 {
-			if child(t, w.path("spec"), time.After(time.Duration(chance.Int64N(int64(most))))) != nil {
+			if child(t, crashEnv+"="+w.path("spec"), time.After(time.Duration(chance.Int64N(int64(most))))) != nil {
 				killed++
 			}
 		}
@@ -99,11 +99,11 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// child runs an apply in a process of its own, and kills it when the time comes.
-func child(t *testing.T, spec string, when <-chan time.Time) error {
+// child runs what a setting of the environment says in a process of its own, and kills it when the time comes.
+func child(t *testing.T, setting string, when <-chan time.Time) error {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), crashEnv+"="+spec, "GORACE=atexit_sleep_ms=0")
+	cmd.Env = append(os.Environ(), setting, "GORACE=atexit_sleep_ms=0")
 	var out strings.Builder
 	cmd.Stdout, cmd.Stderr = &out, &out
 	if err := cmd.Start(); err != nil {

@@ -34,6 +34,8 @@ func (a *apply) do(s plan.Step) error {
 		return a.checkWritable(c)
 	case plan.StepRemount:
 		return host.Remount(c.Mountpoint, c.Do.Remount)
+	case plan.StepReset:
+		return a.reset(s.Change, c)
 	case plan.StepRevive:
 		return a.revive(c)
 	}
@@ -83,10 +85,8 @@ func stands(l plan.Live) (bool, error) {
 // occupied tells whether somebody was faster: systemd, which mounted the very overlay that is wanted, and then there is
 // nothing left to do; or else an error. It costs a system call where the mountpoint is free.
 func (a *apply) occupied(c *plan.Change) (byOurs bool, err error) {
-	var st unix.Statx_t
-	err = unix.Statx(unix.AT_FDCWD, c.Mountpoint, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_INO, &st)
-	if err != nil || st.Attributes&unix.STATX_ATTR_MOUNT_ROOT == 0 {
-		return false, nil //nolint:nilerr // mount(2) will say what is wrong with the mountpoint
+	if !isMountpoint(c.Mountpoint) {
+		return false, nil
 	}
 	table, err := host.ReadTable()
 	if err != nil {
@@ -97,6 +97,14 @@ func (a *apply) occupied(c *plan.Change) (byOurs bool, err error) {
 		return true, nil
 	}
 	return false, fmt.Errorf("cannot mount %s: something was mounted there meanwhile; apply again", c.Mountpoint)
+}
+
+// isMountpoint tells whether something is mounted at a path. Of one that cannot be looked at, mount(2) will say what is
+// wrong with it.
+func isMountpoint(path string) bool {
+	var st unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, path, unix.AT_SYMLINK_NOFOLLOW|unix.AT_NO_AUTOMOUNT, unix.STATX_INO, &st)
+	return err == nil && st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0
 }
 
 // busy says who keeps a mount.
@@ -132,7 +140,12 @@ func (a *apply) mount(c *plan.Change) error {
 	if err := a.makeDirs(c); err != nil {
 		return err
 	}
-	if there, err := a.occupied(c); there || err != nil {
+	if c.Do.Reset != nil {
+		// What somebody mounted meanwhile may stand on what is about to be deleted.
+		if err := a.free(c); err != nil {
+			return err
+		}
+	} else if there, err := a.occupied(c); there || err != nil {
 		return err
 	}
 	if c.Do.Mount.Work != "" {
@@ -140,7 +153,7 @@ func (a *apply) mount(c *plan.Change) error {
 		// read-only without a word.
 		if err := safedir.EmptyWork(c.Do.Mount.Work); err != nil {
 			// A mount that systemd makes at this moment changes the directory, too.
-			if there, _ := a.occupied(c); !there {
+			if there, _ := a.occupied(c); !there || c.Do.Reset != nil {
 				return err
 			}
 			return a.checkWritable(c)
@@ -151,7 +164,7 @@ func (a *apply) mount(c *plan.Change) error {
 			return err
 		}
 	} else if err := host.Mount(plan.Label, c.Mountpoint, *c.Do.Mount); err != nil {
-		if there, _ := a.occupied(c); !there {
+		if there, _ := a.occupied(c); !there || c.Do.Reset != nil {
 			return err
 		}
 	}
@@ -173,10 +186,14 @@ func (a *apply) checkWritable(c *plan.Change) error {
 }
 
 func (a *apply) makeDirs(c *plan.Change) error {
+	var made *plan.Dir // the upperdir
 	for _, d := range c.Do.Dirs {
-		attr := safedir.Attr{UID: d.UID, GID: d.GID, Mode: unixMode(d.Mode)}
-		if _, err := a.maker.Make(d.Path, attr, d.AllowUnsafe); err != nil {
+		created, err := a.maker.Make(d.Path, attr(d), d.AllowUnsafe)
+		if err != nil {
 			return err
+		}
+		if d.Merged && created != "" {
+			made = &d
 		}
 		if d.Marker {
 			m := safedir.Marker{Address: c.Address, Mountpoint: c.Mountpoint}
@@ -185,7 +202,14 @@ func (a *apply) makeDirs(c *plan.Change) error {
 			}
 		}
 	}
+	if made != nil {
+		rememberRoot(a.h.inRoot(c.After.Workdir), *made)
+	}
 	return nil
+}
+
+func attr(d plan.Dir) safedir.Attr {
+	return safedir.Attr{UID: d.UID, GID: d.GID, Mode: unixMode(d.Mode)}
 }
 
 // unixMode gives the bits of a mode as package fs writes them.
@@ -202,9 +226,11 @@ func unixMode(bits uint32) fs.FileMode {
 }
 
 // revive starts the units again that a stop job took down together with the mount.
-func (a *apply) revive(c *plan.Change) error {
+func (a *apply) revive(c *plan.Change) error { return a.start(c.Impact.Units) }
+
+func (a *apply) start(names []string) error {
 	var errs []error
-	for _, unit := range c.Impact.Units {
+	for _, unit := range names {
 		if err := a.manager.Start(a.work, unit); err != nil {
 			errs = append(errs, err)
 		}

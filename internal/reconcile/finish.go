@@ -1,10 +1,13 @@
 package reconcile
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/overlayfs/host"
@@ -71,7 +74,11 @@ func (a *apply) offlineDirs() {
 // finishUnits ends the changes all of whose steps went well.
 func (a *apply) finishUnits() {
 	for i := range a.p.Changes {
-		if k := a.p.Changes[i].Kind; k != plan.NoOp && a.results[i] == nil {
+		switch {
+		case a.p.Changes[i].Kind == plan.NoOp || a.results[i] != nil:
+		case a.wrong[i] != nil:
+			a.end(i, Failed, a.wrong[i])
+		default:
 			a.end(i, Done, nil)
 		}
 	}
@@ -128,6 +135,9 @@ func (a *apply) settle(mounted []int, owed bool) error {
 		if err := a.manager.StartAlone(a.work, units.TargetName); err != nil {
 			return err
 		}
+		if err := a.calm(mounted); err != nil {
+			return err
+		}
 		table, err := host.ReadTable()
 		if err != nil {
 			return err
@@ -142,6 +152,25 @@ func (a *apply) settle(mounted []int, owed bool) error {
 		}
 	}
 	return a.h.owed().clear()
+}
+
+// calmLimit bounds the wait for start jobs on what was mounted. Where they come without end, as from a loop in a script,
+// they find the unit active by then and mount nothing.
+const calmLimit = 3 * time.Second
+
+// calm waits for start jobs of systemd on what was mounted: such a job that began before our mount can have its mount(8)
+// still on the way.
+func (a *apply) calm(mounted []int) error {
+	names := make(map[string]bool, len(mounted))
+	for _, i := range mounted {
+		names[a.p.Changes[i].Unit] = true
+	}
+	ctx, cancel := context.WithTimeout(a.work, calmLimit)
+	defer cancel()
+	if _, err := a.manager.WaitJobs(ctx, names); err != nil && !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return nil
 }
 
 // unstack leaves one mount where equal ones of ours stand on each other. All go, and one comes back: each that came on
@@ -170,6 +199,8 @@ func (a *apply) unstack(stack []overlayfs.Mount, c *plan.Change) error {
 
 // cleanUp removes directories overlayd made that nothing uses any more: empty mountpoints, and client data if asked.
 func (a *apply) cleanUp() {
+	a.writing = nil
+	a.endTakings()
 	for i, c := range a.p.Changes {
 		if !a.done(i) {
 			continue
@@ -204,9 +235,15 @@ func (a *apply) purge(i int, c plan.Change) {
 	if !u.MadeData || u.Config.Upper == "" {
 		return
 	}
-	if err := a.inUseElsewhere(u.Config); err != nil {
-		a.results[i].Status, a.results[i].Err = Failed, err
-		return
+	for _, dir := range []string{u.Config.Upper, u.Config.Work} {
+		who, err := a.writer(dir)
+		if err == nil && who != "" {
+			err = fmt.Errorf("unmounted, but its data is kept: %s is in use by %s", dir, who)
+		}
+		if err != nil {
+			a.results[i].Status, a.results[i].Err = Failed, err
+			return
+		}
 	}
 	var errs []error
 	for _, dir := range []string{u.Config.Upper, u.Config.Work} {
@@ -218,7 +255,9 @@ func (a *apply) purge(i int, c plan.Change) {
 	}
 	parent := filepath.Dir(u.Config.Upper)
 	m, marked, err := safedir.ReadMarker(a.h.inRoot(parent))
-	if err == nil && marked && m.Mountpoint == c.Mountpoint && len(errs) == 0 {
+	asides := a.asidesIn(parent)
+	a.aside = append(a.aside, asides...)
+	if err == nil && marked && m.Mountpoint == c.Mountpoint && len(errs) == 0 && len(asides) == 0 {
 		if err := safedir.RemoveTree(a.h.inRoot(parent)); err != nil {
 			errs = append(errs, err)
 		}
@@ -228,31 +267,19 @@ func (a *apply) purge(i int, c plan.Change) {
 	}
 }
 
-// inUseElsewhere gives an error if an upperdir that is to be deleted still has a writer.
-func (a *apply) inUseElsewhere(c overlayfs.Config) error {
-	if a.h.Offline() {
+// asidesIn lists what "reset --keep" set aside in a directory. A purge is about what is there now.
+func (a *apply) asidesIn(dir string) []string {
+	entries, err := os.ReadDir(a.h.inRoot(dir))
+	if err != nil {
 		return nil
 	}
-	table, err := host.ReadTable()
-	if err != nil {
-		return err
-	}
-	uses, err := a.h.uses(table)
-	if err != nil {
-		return err
-	}
-	for _, u := range uses {
-		for _, dir := range []string{c.Upper, c.Work} {
-			if id := a.o.Paths[dir].ID; id == u.Upper || id == u.Work {
-				who := "the overlay mounted at " + u.Mountpoint
-				if u.PID != 0 {
-					who = fmt.Sprintf("process %d, which still has the overlay of %s", u.PID, u.Mountpoint)
-				}
-				return fmt.Errorf("unmounted, but its data is kept: %s is in use by %s", dir, who)
-			}
+	var out []string
+	for _, e := range entries {
+		if _, kept, ok := SetAside(e.Name()); ok && kept {
+			out = append(out, filepath.Join(dir, e.Name()))
 		}
 	}
-	return nil
+	return out
 }
 
 func (h *Host) inRoot(p string) string { return filepath.Join("/", h.Root, p) }

@@ -9,6 +9,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/reconcile/plan"
 )
 
@@ -34,29 +35,10 @@ func parseFstab(r io.Reader, file string) (map[string]plan.FstabLine, error) {
 		if len(fields) < 3 || strings.HasPrefix(fields[0], "#") || !strings.HasPrefix(fields[1], "/") {
 			continue
 		}
-		at := path.Clean(unescapeFstab(fields[1]))
+		at := path.Clean(overlayfs.DecodeOctal(fields[1]))
 		if _, dup := out[at]; !dup {
 			out[at] = plan.FstabLine{File: file, Line: n}
 		}
 	}
 	return out, s.Err()
 }
-
-// unescapeFstab decodes the octal escapes of fstab(5), "\040" for a blank.
-func unescapeFstab(s string) string {
-	if !strings.Contains(s, `\`) {
-		return s
-	}
-	var b strings.Builder
-	for i := 0; i < len(s); i++ {
-		if s[i] == '\\' && i+3 < len(s) && octal(s[i+1]) && octal(s[i+2]) && octal(s[i+3]) {
-			b.WriteByte((s[i+1]-'0')<<6 | (s[i+2]-'0')<<3 | (s[i+3] - '0'))
-			i += 3
-			continue
-		}
-		b.WriteByte(s[i])
-	}
-	return b.String()
-}
-
-func octal(c byte) bool { return c >= '0' && c <= '7' }

@@ -126,13 +126,13 @@ func TestSavedPlan(t *testing.T) {
 	}
 }
 
-func TestReloadOwed(t *testing.T) {
+func TestUnfinished(t *testing.T) {
 	w := newWorld(t)
 	w.spec(overlay("a", base)).apply("overlay.a create done")
 	if err := os.WriteFile("/run/overlayd/reload-owed", nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if !w.ReloadOwed() {
+	if !w.Unfinished() {
 		t.Fatal("the note is not seen")
 	}
 	w.apply()

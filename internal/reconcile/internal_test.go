@@ -283,8 +283,8 @@ func TestInUse(t *testing.T) {
 	two := []overlayfs.Process{{PID: 7, Command: "vi"}, {PID: 3, Command: "sh"}, {PID: 7, Command: "vi"}}
 	for want, got := range map[string]string{
 		"": inUse(nil, nil),
-		"busy, as these processes use it: 3 (sh), 7 (vi): end them, then apply again": inUse(two, nil),
-		"busy, as there are mounts below it: /a/b, /a/c: unmount them, then apply again": inUse(nil,
+		"busy, as these processes use it: 3 (sh), 7 (vi): end them, then try again": inUse(two, nil),
+		"busy, as there are mounts below it: /a/b, /a/c: unmount them, then try again": inUse(nil,
 			[]string{"/a/b", "/a/c"}),
 	} {
 		if got != want {

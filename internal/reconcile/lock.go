@@ -105,8 +105,11 @@ func (l *lock) release() { _ = l.f.Close() }
 // the next one reloads even if it finds nothing else to do.
 type owed struct{ path string }
 
-// ReloadOwed tells whether an apply that did not end left systemd without the reload it needs.
-func (h *Host) ReloadOwed() bool { return !h.Offline() && h.owed().isSet() }
+// Unfinished tells whether an apply or reset that did not end left systemd without the reload it needs, or units
+// stopped.
+func (h *Host) Unfinished() bool {
+	return !h.Offline() && (h.owed().isSet() || len(halfways()) > 0)
+}
 
 func (h *Host) owed() owed { return owed{filepath.Join(runDir, "reload-owed")} }
 

@@ -23,6 +23,7 @@ import (
 
 const (
 	crashEnv = "OVERLAYD_TEST_CRASH" // set where this is an apply that is going to be killed
+	resetEnv = "OVERLAYD_TEST_RESET" // or a reset
 	unitDir  = "/etc/systemd/system"
 )
 
@@ -31,6 +32,9 @@ const (
 func TestMain(m *testing.M) {
 	if spec := os.Getenv(crashEnv); spec != "" {
 		os.Exit(applyInChild(spec))
+	}
+	if what := os.Getenv(resetEnv); what != "" {
+		os.Exit(resetInChild(what))
 	}
 	os.Exit(apart.Run(func() error { return unix.Mount("units", unitDir, "tmpfs", 0, "mode=0755") }, m.Run))
 }
@@ -217,7 +221,7 @@ func (w *world) inSync() {
 	for _, o := range w.d.Overlays {
 		w.mounted(o.Mountpoint)
 	}
-	if w.ReloadOwed() {
+	if w.Unfinished() {
 		w.t.Error("a reload is owed")
 	}
 }

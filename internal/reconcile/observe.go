@@ -70,7 +70,7 @@ func (h *Host) Observe(d plan.Desired) (*plan.Observed, error) {
 		return nil, err
 	}
 	h.observePaths(d, o, table)
-	return o, nil
+	return o, h.observeResets(d, o)
 }
 
 func (h *Host) observeUnits(d plan.Desired, o *plan.Observed) error {
@@ -142,8 +142,14 @@ func (h *Host) observePaths(d plan.Desired, o *plan.Observed, table *overlayfs.T
 	desired := make(map[string]bool, len(d.Overlays))
 	look := func(paths ...string) {
 		for _, p := range paths {
-			if _, seen := o.Paths[p]; p != "" && !seen {
-				o.Paths[p] = h.look(prober, p)
+			if _, seen := o.Paths[p]; p == "" || seen {
+				continue
+			}
+			info := h.look(prober, p)
+			o.Paths[p] = info
+			// Where a link leads is what a unit mounts, and to be known as the directory that others mounted by the link.
+			if _, seen := o.Paths[info.Real]; info.Symlink != "" && !seen {
+				o.Paths[info.Real] = h.look(prober, info.Real)
 			}
 		}
 	}
@@ -256,10 +262,10 @@ func (h *Host) Plan(ctx context.Context, d plan.Desired, targets []plan.Target) 
 	return plan.Diff(d, o, targets), o, nil
 }
 
-// touches tells whether a plan takes a mount down or puts one up.
+// touches tells whether a plan takes a mount down, puts one up, or renews what one is mounted on.
 func touches(p plan.Plan) bool {
 	return slices.ContainsFunc(p.Changes, func(c plan.Change) bool {
-		return len(c.Do.Unmount) > 0 || c.Do.Mount != nil
+		return len(c.Do.Unmount) > 0 || c.Do.Mount != nil || c.Do.Reset != nil
 	})
 }
 
@@ -311,7 +317,9 @@ func (h *Host) observeImpact(ctx context.Context, p plan.Plan, o *plan.Observed)
 // when the start job fails.
 func (h *Host) observeRequired(ctx context.Context, d plan.Desired, p plan.Plan, o *plan.Observed) error {
 	var names []string
+	own := map[string]bool{} // written before they are needed
 	for _, want := range d.Overlays {
+		own[units.Name(want.Mountpoint)] = true
 		if c, ok := p.Find(want.Address); ok && c.Do.Start {
 			names = append(names, want.Requires...)
 		}
@@ -331,13 +339,12 @@ func (h *Host) observeRequired(ctx context.Context, d plan.Desired, p plan.Plan,
 	}
 	o.NoUnit = map[string]bool{}
 	for name, s := range states {
-		o.NoUnit[name] = s.Load == "not-found"
+		o.NoUnit[name] = s.Load == "not-found" && !own[name]
 	}
 	return nil
 }
 
-// observeDependents asks systemd which active units stop with each mount. Our own overlays do not count: those that
-// stand on the mount are in the plan themselves.
+// observeDependents asks systemd which active units stop with each mount.
 func (h *Host) observeDependents(ctx context.Context, down map[string]string, o *plan.Observed) error {
 	if !o.Systemd {
 		return nil
@@ -353,11 +360,7 @@ func (h *Host) observeDependents(ctx context.Context, down map[string]string, o 
 	}
 	for at, unit := range down {
 		i := o.Impact[at]
-		for _, u := range all[unit] {
-			if !o.Units[u].Ours {
-				i.Units = append(i.Units, u)
-			}
-		}
+		i.Units = append(i.Units, all[unit]...)
 		o.Impact[at] = i
 	}
 	return nil

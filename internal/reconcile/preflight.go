@@ -42,7 +42,9 @@ func (a *apply) preflight() map[int]string {
 		if c.Do.Mount == nil || failed[i] != "" {
 			continue
 		}
-		if c.Do.Mount.Upper != "" && !a.h.Offline() {
+		// To delete what a client wrote is the way out when its disk is full; all else needs room, for the mount, too.
+		makesRoom := c.Do.Reset != nil && !c.Do.Reset.Keep && len(c.Do.Reset.Paths) == 0
+		if c.Do.Mount.Upper != "" && !a.h.Offline() && !makesRoom {
 			note(i, host.CheckUpper(c.Do.Mount.Upper))
 		}
 		if len(c.Do.Unmount) > 0 && failed[i] == "" && len(c.Do.Below) == 0 {
@@ -108,11 +110,11 @@ func inUse(processes []overlayfs.Process, mounts []string) string {
 			names = append(names, fmt.Sprintf("%d (%s)", p.PID, p.Command))
 		}
 		parts = append(parts, "busy, as these processes use it: "+strings.Join(names, ", ")+
-			": end them, then apply again")
+			": end them, then try again")
 	}
 	if len(mounts) > 0 {
 		parts = append(parts, "busy, as there are mounts below it: "+strings.Join(mounts, ", ")+
-			": unmount them, then apply again")
+			": unmount them, then try again")
 	}
 	return strings.Join(parts, "; ")
 }

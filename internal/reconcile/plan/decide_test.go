@@ -143,7 +143,16 @@ func TestDecisionTable(t *testing.T) {
 		},
 		{
 			name: "fstab line: conflict", then: func(w *world) { w.fstab["/m/a"] = plan.FstabLine{File: "/etc/fstab", Line: 12} },
-			kind: plan.Conflict, reason: "/etc/fstab line 12",
+			kind: plan.Conflict, reason: "remove line 12 of /etc/fstab, then apply",
+		},
+		{
+			name: "fstab line gone, its generated unit not yet: adopt",
+			then: func(w *world) {
+				w.dir("/u/a/upper", "/u/a/work")
+				w.mount("/m/a", "byhand", equal)
+				w.else_[clientUnit] = "/run/systemd/generator/" + clientUnit
+			},
+			kind: plan.Adopt,
 		},
 		{
 			name: "drop-in: conflict", was: []plan.Overlay{client("a")},

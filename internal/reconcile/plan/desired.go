@@ -15,6 +15,8 @@ type Desired struct {
 	Scope    Scope     `json:"scope"`
 	// Orphans are mountpoints of live overlays of ours that are to go although they have no unit file any more.
 	Orphans []string `json:"orphans,omitempty"`
+	// Resets are the overlays that are to go back to pristine, by mountpoint. They are desired as they were applied.
+	Resets map[string]Reset `json:"-"`
 }
 
 // Scope tells which applied units a run may delete.

@@ -11,7 +11,7 @@ import (
 // those need, are in it. Diff is total: it never fails, and what cannot be done is a conflict.
 func Diff(d Desired, o *Observed, targets []Target) Plan {
 	b := &builder{
-		o: o, scope: d.Scope, goals: goals(d, o), byUnit: map[string]*goal{},
+		o: o, scope: d.Scope, resets: d.Resets, goals: goals(d, o), byUnit: map[string]*goal{},
 		addresses: make(map[string]bool, len(d.Overlays)), doomed: make(map[string]bool, len(d.Scope.Mountpoints)),
 	}
 	for _, at := range d.Scope.Mountpoints {
@@ -45,6 +45,7 @@ type builder struct {
 	byUnit    map[string]*goal    // by unit name
 	addresses map[string]bool     // all that are desired
 	doomed    map[string]bool     // mountpoints in scope one by one
+	resets    map[string]Reset    // by mountpoint
 	moved     map[string][]string // address → units of ours at mountpoints it has left
 	used      map[string]bool     // units that are moved away from
 
@@ -122,6 +123,9 @@ func (b *builder) decide(g *goal) *Change {
 	if c.Kind == NoOp && (!b.o.Target.Current || !b.o.Target.Enabled) {
 		c.Kind = Update
 		c.because("overlayd.target is missing or not enabled")
+	}
+	if r, ok := b.resets[g.Mountpoint]; ok {
+		b.reset(c, g, u, r, stack)
 	}
 	return c
 }

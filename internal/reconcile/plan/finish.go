@@ -20,12 +20,11 @@ func (b *builder) finish() Plan {
 			}
 			l.Below, l.Depth = b.family.parents[l.Mountpoint], b.depth(l.Mountpoint)
 		}
-		if c.Do.Mount == nil {
-			continue
+		if c.Do.Mount != nil {
+			c.Do.Below = slices.Clone(b.goals[c.Mountpoint].parents)
 		}
-		c.Do.Below = slices.Clone(b.goals[c.Mountpoint].parents)
-		if c.Do.Mount.Upper != "" {
-			c.Do.Holds = []string{b.o.key(c.Do.Mount.Upper), b.o.key(c.Do.Mount.Work)}
+		if upper, work := c.data(b.goals); upper != "" {
+			c.Do.Holds = []string{b.o.key(upper), b.o.key(work)}
 		}
 	}
 	p := Plan{Changes: make([]Change, 0, len(b.changes)), Target: b.target()}
@@ -96,14 +95,14 @@ func (p *Plan) order() {
 	note(s.Down)
 	for i := range p.Changes {
 		if c := &p.Changes[i]; c.Kind != NoOp && c.Kind != Conflict && len(c.Do.Unmount) == 0 && c.Do.Mount == nil &&
-			c.Do.Remount == nil {
+			c.Do.Remount == nil && c.Do.Reset == nil {
 			when[c.Unit] = next
 			next++
 		}
 	}
 	for _, g := range s.Groups {
 		for _, step := range g {
-			if k := step.Kind; k == StepMount || k == StepRestart || k == StepRemount {
+			if k := step.Kind; k == StepMount || k == StepRestart || k == StepRemount || k == StepReset {
 				note([]Step{step})
 			}
 		}

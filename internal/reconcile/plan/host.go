@@ -289,7 +289,7 @@ func (g *goal) dirs(o *Observed, byMount map[string]*goal) []Dir {
 	if !g.ReadOnly() {
 		if !o.path(g.Upper).Exists {
 			d := g.mergedRoot(o, byMount)
-			d.Path = g.Upper
+			d.Path, d.Merged = g.Upper, true
 			out = append(out, d)
 		}
 		if !o.path(g.Work).Exists {
@@ -331,7 +331,7 @@ func (g *goal) foreign(o *Observed) []string {
 	var out []string
 	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 	if line, ok := o.Fstab[g.Mountpoint]; ok {
-		add("%s line %d mounts %s: remove that line, then apply", line.File, line.Line, g.Mountpoint)
+		add("%s mounts %s as well: remove line %d of %s, then apply", line.File, g.Mountpoint, line.Line, line.File)
 	}
 	if u, ok := o.Units[g.name]; ok && !u.Ours {
 		switch {

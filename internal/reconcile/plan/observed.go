@@ -27,6 +27,8 @@ type Observed struct {
 	// Uses and Impact cost a look at every process. They are filled in where a first plan showed that it matters.
 	Uses   []overlayfs.Use
 	Impact map[string]Impact // by mountpoint
+
+	Resets map[string]ResetFacts // by mountpoint, of what Desired.Resets asks for
 }
 
 // UnitFile is a file of the unit directory.

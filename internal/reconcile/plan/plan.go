@@ -23,7 +23,10 @@ const (
 	NoOp     Kind = "no_op"
 )
 
-// Kinds lists all kinds, in the order of a summary.
+// ResetKind is the kind of a change that [Desired.Resets] asks for. No spec does, so no plan of one has it.
+const ResetKind Kind = "reset"
+
+// Kinds lists all kinds that a plan of a spec can have, in the order of a summary.
 func Kinds() []Kind { return []Kind{Create, Adopt, Update, Repair, Replace, Delete, Conflict, NoOp} }
 
 // Via is the way a mount is taken down or put up.
@@ -82,6 +85,8 @@ type Actions struct {
 	Below   []string          // mountpoints of the overlays it stands on
 	Start   bool              // the mount is put up by a start job
 	Remount overlayfs.Options // per-mount flags to set in place, nil for none
+	Reset   *Reset            // what the client wrote goes, while nothing is mounted
+	Trash   []string          // directories of earlier resets that are to be deleted
 }
 
 // Live is a mount that stands.
@@ -104,6 +109,7 @@ type Dir struct {
 	Mode        uint32
 	AllowUnsafe bool
 	Marker      bool // is a data directory of ours
+	Merged      bool // is an upperdir, whose owner and mode the merged root has
 }
 
 // Plan is the whole difference.

@@ -247,8 +247,10 @@ func (b *builder) shared(c *Change) string {
 	if g == nil || g.ReadOnly() || c.Kind == Conflict || c.Do.Mount != nil {
 		return ""
 	}
+	own := b.family.live[g.Mountpoint].Dev
 	for _, at := range b.family.holders[g.Upper] {
-		if at != g.Mountpoint {
+		// A bind mount of the overlay is the same overlay at another place: one super block, one writer.
+		if at != g.Mountpoint && b.family.live[at].Dev != own {
 			return "upperdir " + g.Upper + " is in use by the overlay mounted at " + at +
 				" as well, and what both write is undefined: unmount that one"
 		}
@@ -266,12 +268,11 @@ func whereElse(u overlayfs.Use) string {
 }
 
 func (b *builder) held(c *Change, down, devs map[string]bool) string {
-	if c.Do.Mount == nil || c.Do.Mount.Upper == "" {
+	upper, work := c.data(b.goals)
+	if upper == "" {
 		return ""
 	}
-	for _, dir := range []struct{ what, path string }{
-		{"upperdir", c.Do.Mount.Upper}, {"workdir", c.Do.Mount.Work},
-	} {
+	for _, dir := range []struct{ what, path string }{{"upperdir", upper}, {"workdir", work}} {
 		at := slices.Clone(b.family.holders[dir.path])
 		info := b.o.path(dir.path)
 		if info.Exists {
@@ -295,11 +296,18 @@ func (b *builder) held(c *Change, down, devs map[string]bool) string {
 
 // howToMount decides which way each change goes. A system call does, unless systemd must do more than mount.
 func (b *builder) howToMount() {
+	going := map[string]bool{} // overlays of ours that this plan takes down itself
+	for _, c := range b.changes {
+		for _, l := range c.Do.Unmount {
+			going[l.Unit] = true
+		}
+	}
 	for _, c := range b.changes {
 		d := &c.Do
 		for i := range d.Unmount {
 			l := &d.Unmount[i]
 			impact := b.o.Impact[l.Mountpoint]
+			impact.Units = slices.DeleteFunc(slices.Clone(impact.Units), func(u string) bool { return going[u] })
 			c.Impact.Units = append(c.Impact.Units, impact.Units...)
 			c.Impact.Mounts = append(c.Impact.Mounts, impact.Mounts...)
 			if impact.Processes != nil {

@@ -58,6 +58,11 @@ func (r *Run) Refuse(c *Change, s Step) string {
 			return reason
 		}
 		return r.refuseUp(c)
+	case StepReset:
+		if len(r.up[c.Mountpoint]) > 0 {
+			return c.Mountpoint + " is still mounted"
+		}
+		return r.refuseData(c)
 	case StepRemount, StepRevive:
 	}
 	return ""
@@ -71,10 +76,22 @@ func (r *Run) refuseDown(mountpoint string) string {
 }
 
 func (r *Run) refuseUp(c *Change) string {
+	if reason := r.refuseData(c); reason != "" {
+		return reason
+	}
+	for _, p := range c.Do.Below {
+		if len(r.up[p]) == 0 {
+			return "the overlay at " + p + ", which it stands on, is not mounted"
+		}
+	}
+	return ""
+}
+
+func (r *Run) refuseData(c *Change) string {
 	for i, h := range c.Do.Holds {
-		what := c.Do.Mount.Upper
+		what := c.After.Upperdir
 		if i > 0 {
-			what = c.Do.Mount.Work
+			what = c.After.Workdir
 		}
 		for _, at := range sortedKeys(r.holders[h]) {
 			if at != c.Mountpoint {
@@ -83,11 +100,6 @@ func (r *Run) refuseUp(c *Change) string {
 		}
 		if u := r.alien[h]; len(u) > 0 && len(r.up[c.Mountpoint]) == 0 {
 			return what + " is still in use by " + whereElse(u[0]) + ": end that process, then apply again"
-		}
-	}
-	for _, p := range c.Do.Below {
-		if len(r.up[p]) == 0 {
-			return "the overlay at " + p + ", which it stands on, is not mounted"
 		}
 	}
 	return ""
@@ -109,7 +121,7 @@ func (r *Run) Did(c *Change, s Step) {
 		r.add(c.Mountpoint, standing{c.Do.Holds, c.Do.Below})
 	case StepMount:
 		r.add(c.Mountpoint, standing{c.Do.Holds, c.Do.Below})
-	case StepRemount, StepRevive:
+	case StepReset, StepRemount, StepRevive:
 	}
 }
 

@@ -15,6 +15,7 @@ const (
 	StepMount                   // put the change's mount up, by system call or start job
 	StepRestart                 // both in one restart job, so that systemd stops and starts the dependents
 	StepRemount                 // set per-mount flags in place
+	StepReset                   // give the client a fresh upperdir, while nothing is mounted on it
 	StepRevive                  // start the units again that a stop job took down with the mount
 )
 
@@ -167,7 +168,7 @@ func (s *scheduler) related() [][]int {
 	for i := range s.changes {
 		root[i] = i
 		c := &s.changes[i]
-		if !s.selected[i] || c.Do.Mount == nil && c.Do.Remount == nil {
+		if !s.selected[i] || c.Do.Mount == nil && c.Do.Remount == nil && c.Do.Reset == nil {
 			continue
 		}
 		nodes = append(nodes, i)
@@ -211,11 +212,12 @@ func (s *scheduler) group(members []int) []Step {
 	if len(members) == 1 {
 		i := members[0]
 		down := s.unmounts(i, false)
-		if len(down) == 1 && down[0].Live.ViaSystemd && s.changes[i].Do.Mount != nil {
+		do := &s.changes[i].Do
+		if len(down) == 1 && down[0].Live.ViaSystemd && do.Mount != nil && do.Reset == nil {
 			return []Step{{Kind: StepRestart, Change: i, Live: down[0].Live}}
 		}
 	}
-	var down, up, revive []Step
+	var down, reset, up, revive []Step
 	ranks := make(map[int]int, len(members))
 	for _, i := range members {
 		ranks[i] = s.rank(i)
@@ -227,6 +229,9 @@ func (s *scheduler) group(members []int) []Step {
 	})
 	for _, i := range members {
 		do := s.changes[i].Do
+		if do.Reset != nil {
+			reset = append(reset, Step{Kind: StepReset, Change: i})
+		}
 		if do.Mount != nil {
 			up = append(up, Step{Kind: StepMount, Change: i})
 		}
@@ -240,5 +245,5 @@ func (s *scheduler) group(members []int) []Step {
 			revive = append(revive, Step{Kind: StepRevive, Change: i})
 		}
 	}
-	return slices.Concat(down, up, revive)
+	return slices.Concat(down, reset, up, revive)
 }

@@ -87,6 +87,9 @@ func (b *builder) narrow(targets []Target) {
 				add(b.family.byMount[p])
 			}
 		}
+		for _, at := range b.o.Resets[c.Mountpoint].Down {
+			add(b.family.byMount[at])
+		}
 		for _, l := range c.Do.Unmount {
 			for _, kid := range b.family.children[l.Mountpoint] {
 				add(b.family.byMount[kid])

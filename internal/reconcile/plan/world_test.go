@@ -32,6 +32,8 @@ type world struct {
 	systemd bool
 	offline bool
 	alien   bool // overlayd.target is somebody else's
+	resets  map[string]plan.ResetFacts
+	reset   map[string]bool // mountpoints that were reset
 	nextIno uint64
 }
 
@@ -46,7 +48,7 @@ func newWorld(t testing.TB) *world {
 		t: t, files: map[string]units.Mount{}, edited: map[string]string{}, wants: map[string]map[string]bool{},
 		paths: map[string]overlayfs.PathInfo{}, fstab: map[string]plan.FstabLine{}, else_: map[string]string{},
 		dropIns: map[string][]string{}, gone: map[string]bool{}, impact: map[string]plan.Impact{}, systemd: true, noUnit: map[string]bool{},
-		nextIno: 100,
+		resets: map[string]plan.ResetFacts{}, reset: map[string]bool{}, nextIno: 100,
 	}
 }
 
@@ -145,7 +147,7 @@ func (w *world) observe() *plan.Observed {
 	o := &plan.Observed{
 		Units: map[string]plan.UnitFile{}, Elsewhere: w.else_, DropIns: w.dropIns, Wants: map[string]map[string]bool{},
 		Fstab: w.fstab, Gone: w.gone, Mounts: w.table(), Paths: maps.Clone(w.paths), Systemd: w.systemd,
-		Offline: w.offline, Uses: w.uses, Impact: w.impact, NoUnit: w.noUnit,
+		Offline: w.offline, Uses: w.uses, Impact: w.impact, NoUnit: w.noUnit, Resets: w.resets,
 		Defaults: overlayfs.Defaults{RedirectAlwaysFollow: true},
 	}
 	for target, linked := range w.wants {
@@ -279,6 +281,13 @@ func (w *world) step(c *plan.Change, s plan.Step) {
 			}
 		}
 		maps.Copy(m.config.Options, c.Do.Remount)
+	case plan.StepReset:
+		for _, m := range w.mounts {
+			if m.config.Upper == c.After.Upperdir || m.config.Work == c.After.Workdir {
+				w.t.Fatalf("%s: %s is reset while it is mounted at %s", c.Address, c.After.Upperdir, m.at)
+			}
+		}
+		w.reset[c.Mountpoint] = true
 	case plan.StepRevive:
 	}
 }
