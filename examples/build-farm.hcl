@@ -1,7 +1,7 @@
 # A build host: every slot of the CI runner gets a disposable copy of one build
-# root. Between two jobs `overlayd destroy --purge --target 'overlay.slot["3"]'`
-# and `overlayd apply` make a slot pristine, which costs what the job wrote, not
-# what the root holds.
+# root. Between two jobs `overlayd reset --auto-approve 'overlay.slot["3"]'` makes
+# a slot pristine, which costs what the job wrote, not what the root holds.
+# `overlayd diff 'overlay.slot["3"]'` shows what a job left behind.
 
 variable "slots" {
   description = "how many jobs run at once"

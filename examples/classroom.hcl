@@ -1,6 +1,6 @@
 # A classroom: every student has the course material as a writable directory.
-# Deleting everything is fine: overlayd destroy --purge --target
-# 'overlay.student["ada"]' and overlayd apply bring it back. The names come from
+# Deleting everything is fine: overlayd reset 'overlay.student["ada"]' brings it
+# back, and reset --path /exercise1 only that part of it. The names come from
 # outside, see lab.vars.hcl:
 #
 #   overlayd apply classroom.hcl --var-file lab.vars.hcl

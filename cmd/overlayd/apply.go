@@ -92,7 +92,9 @@ func (a *app) applySpec(cmd *cobra.Command, l loaded, f actFlags, t *targetFlags
 	if n := p.Count(plan.Delete); len(l.desired.Overlays) == 0 && n > 0 && !allowEmpty {
 		return emptyError(n)
 	}
-	return a.act(cmd, l.desired, t, f, p, reconcile.ApplyOptions{}, "Apply these changes?")
+	return a.act(cmd, l.desired, t, f, p, reconcile.ApplyOptions{}, actWords{
+		plan: planWords{title: "Plan", inSync: "Nothing to do."}, question: "Apply these changes?", title: "Apply",
+	})
 }
 
 // emptyError refuses a spec without any overlay: more often than not, its files are just not where they should be.
@@ -101,24 +103,31 @@ func emptyError(deletes int) error {
 		"--allow-empty", count(deletes, "overlay"))
 }
 
-// act shows a plan, asks, and carries it out. It is what apply and destroy share.
+// actWords are what differs between the commands that carry a plan out.
+type actWords struct {
+	plan     planWords
+	question string
+	title    string // of the report's last line
+}
+
+// act shows a plan, asks, and carries it out. It is what apply, destroy and reset share.
 func (a *app) act(cmd *cobra.Command, d plan.Desired, t *targetFlags, f actFlags, p plan.Plan,
-	opt reconcile.ApplyOptions, question string,
+	opt reconcile.ApplyOptions, words actWords,
 ) error {
 	if !f.json {
-		a.writePlan(a.out, p, planWords{"Plan", "Nothing to do.", opt.Purge})
+		a.writePlan(a.out, p, words.plan)
 	}
-	if !p.Pending() && !a.host().ReloadOwed() {
+	if !p.Pending() && !a.host().Unfinished() {
 		if p.InSync() && !f.json {
 			return nil // the plan has said so
 		}
-		return a.showReport(reconcile.Unchanged(p), nil, f.json)
+		return a.showReport(reconcile.Unchanged(p), nil, f.json, words.title)
 	}
 	if !f.autoApprove {
 		if f.json {
 			return errors.New("nothing was done: --json asks nothing, so it needs --auto-approve or a saved plan")
 		}
-		if err := a.approve(cmd.Context(), question, "use --auto-approve"); err != nil {
+		if err := a.approve(cmd.Context(), words.question, "use --auto-approve"); err != nil {
 			return err
 		}
 		opt.Approved = reconcile.Agree(p)
@@ -127,27 +136,27 @@ func (a *app) act(cmd *cobra.Command, d plan.Desired, t *targetFlags, f actFlags
 	if opt.Targets, err = t.targets(cmd); err != nil {
 		return err
 	}
-	return a.carryOut(cmd, d, f, opt)
+	return a.carryOut(cmd, d, f, opt, words.title)
 }
 
 // carryOut applies and shows the report.
-func (a *app) carryOut(cmd *cobra.Command, d plan.Desired, f actFlags, opt reconcile.ApplyOptions) error {
+func (a *app) carryOut(cmd *cobra.Command, d plan.Desired, f actFlags, opt reconcile.ApplyOptions, title string) error {
 	opt.Parallelism, opt.LockTimeout = f.parallelism, f.lockTimeout
 	report, err := a.host().Apply(cmd.Context(), d, opt)
 	if err != nil && len(report.Results) == 0 {
 		return err
 	}
-	return a.showReport(report, err, f.json)
+	return a.showReport(report, err, f.json, title)
 }
 
 // showReport shows a report, and gives the exit code: as failure or the report says.
-func (a *app) showReport(report reconcile.Report, failure error, asJSON bool) error {
+func (a *app) showReport(report reconcile.Report, failure error, asJSON bool, title string) error {
 	if asJSON {
 		if err := a.writeJSON(newReportJSON(report, failure)); err != nil {
 			return err
 		}
 	} else {
-		a.writeReport(a.out, report)
+		a.writeReport(a.out, title, report)
 	}
 	switch {
 	case failure != nil && !asJSON:
@@ -184,5 +193,6 @@ func (a *app) applySaved(cmd *cobra.Command, file string, f actFlags, spec specF
 	if err != nil {
 		return err
 	}
-	return a.carryOut(cmd, saved.Desired, f, reconcile.ApplyOptions{Targets: targets, Approved: saved.Changes})
+	return a.carryOut(cmd, saved.Desired, f, reconcile.ApplyOptions{Targets: targets, Approved: saved.Changes},
+		"Apply")
 }

@@ -53,7 +53,10 @@ func (a *app) destroy(cmd *cobra.Command, args []string, f actFlags, t *targetFl
 	if purge {
 		question = "Destroy these overlays, and delete what the clients wrote where overlayd made the directories?"
 	}
-	return a.act(cmd, d, t, f, p, reconcile.ApplyOptions{Purge: purge}, question)
+	return a.act(cmd, d, t, f, p, reconcile.ApplyOptions{Purge: purge}, actWords{
+		plan:     planWords{title: "Plan", inSync: "Nothing to do.", purge: purge},
+		question: question, title: "Destroy",
+	})
 }
 
 // doomed says what is to go: what stands at one mountpoint (exactly), or all that came from the spec files named. The

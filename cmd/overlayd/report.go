@@ -11,15 +11,16 @@ import (
 
 var past = map[plan.Kind]string{
 	plan.Create: "created", plan.Adopt: "adopted", plan.Update: "updated", plan.Repair: "repaired",
-	plan.Replace: "replaced", plan.Delete: "deleted",
+	plan.Replace: "replaced", plan.Delete: "deleted", plan.ResetKind: "reset",
 }
 
-// writeReport shows people what an apply did. What went wrong goes to stderr, each with its place and the reason.
-func (a *app) writeReport(w io.Writer, r reconcile.Report) {
-	printReport(w, a.err, painter(a.colour(w)), painter(a.colour(a.err)), r)
+// writeReport shows people what a command did; title begins the last line. What went wrong goes to stderr, each with
+// its place and the reason.
+func (a *app) writeReport(w io.Writer, title string, r reconcile.Report) {
+	printReport(w, a.err, painter(a.colour(w)), painter(a.colour(a.err)), title, r)
 }
 
-func printReport(w, stderr io.Writer, paint, errPaint painter, r reconcile.Report) {
+func printReport(w, stderr io.Writer, paint, errPaint painter, title string, r reconcile.Report) {
 	for _, each := range r.Results {
 		if each.Status == reconcile.Done {
 			continue
@@ -47,13 +48,13 @@ func printReport(w, stderr io.Writer, paint, errPaint painter, r reconcile.Repor
 	for _, dir := range r.Purged {
 		fmt.Fprintf(w, "Deleted: %s\n", dir)
 	}
-	fmt.Fprintln(w, paint.bold(reportSummary(r)))
+	fmt.Fprintln(w, paint.bold(reportSummary(title, r)))
 }
 
-func reportSummary(r reconcile.Report) string {
+func reportSummary(title string, r reconcile.Report) string {
 	var parts []string
 	failed, skipped, conflicts := 0, 0, 0
-	for _, k := range plan.Kinds() {
+	for _, k := range shownKinds() {
 		if n := r.Count(k, reconcile.Done); n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, past[k]))
 		}
@@ -76,5 +77,5 @@ func reportSummary(r reconcile.Report) string {
 	if conflicts > 0 {
 		parts = append(parts, count(conflicts, "conflict"))
 	}
-	return "Apply: " + strings.Join(parts, ", ") + "."
+	return title + ": " + strings.Join(parts, ", ") + "."
 }

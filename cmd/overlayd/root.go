@@ -131,7 +131,8 @@ overlay is a systemd mount unit, mounted at boot without any help of overlayd.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{err, cmd} })
 	root.AddCommand(
 		a.validateCommand(), a.fmtCommand(), a.planCommand(), a.applyCommand(), a.destroyCommand(), a.driftCommand(),
-		a.statusCommand(), a.versionCommand(),
+		a.statusCommand(), a.listCommand(), a.inspectCommand(), a.diffCommand(), a.commitCommand(), a.resetCommand(),
+		a.doctorCommand(), a.importCommand(), a.graphCommand(), a.duCommand(), a.pruneCommand(), a.versionCommand(),
 	)
 	// Those that come with cobra have no usage errors.
 	root.CompletionOptions.DisableDefaultCmd = true

@@ -49,13 +49,17 @@ func (f *specFlags) register(flags *pflag.FlagSet) {
 	flags.Var(valueFlag{&f.values, true}, "var-file", "file with values of variables; may be given several times")
 }
 
-// treeRoot is --root as an absolute path, "" without it or for the host itself.
+// treeRoot is --root as an absolute path without symlinks, "" without it or for the host itself.
 func (a *app) treeRoot() string {
 	if a.root == "" {
 		return ""
 	}
-	abs, err := filepath.Abs(a.root)
-	if err != nil || abs == "/" {
+	abs := absolute(a.root)
+	// What is below is reached without following symlinks; the root itself is the user's word.
+	if real, err := filepath.EvalSymlinks(abs); err == nil {
+		abs = real
+	}
+	if abs == "/" {
 		return ""
 	}
 	return abs

@@ -91,6 +91,8 @@ var marks = map[plan.Kind]mark{
 	plan.Delete:   {"-", "31", "delete"},
 	plan.Conflict: {"✗", "31;1", "conflict"},
 	plan.NoOp:     {" ", "2", "no change"},
+
+	plan.ResetKind: {"-/+", "31", "reset"},
 }
 
 // writePlan shows a plan to people, in the look of Terraform's.
@@ -100,9 +102,10 @@ func (a *app) writePlan(w io.Writer, p plan.Plan, words planWords) {
 
 // planWords are what differs between the commands that show a plan.
 type planWords struct {
-	title  string // of the last line
-	inSync string // where there is nothing to show
-	purge  bool   // what is deleted loses its data
+	title  string      // of the last line
+	inSync string      // where there is nothing to show
+	purge  bool        // what is deleted loses its data
+	always []plan.Kind // are named in the last line even when there is none; nil: what every plan is about
 }
 
 func printPlan(w io.Writer, paint painter, width int, p plan.Plan, words planWords) {
@@ -118,7 +121,7 @@ func printPlan(w io.Writer, paint painter, width int, p plan.Plan, words planWor
 	if p.Target == plan.TargetRemove {
 		fmt.Fprintf(w, "  overlayd.target is removed, as no overlay is left.\n\n")
 	}
-	fmt.Fprintln(w, paint.bold(summary(words.title, p)))
+	fmt.Fprintln(w, paint.bold(summary(words, p)))
 }
 
 const detail = "        "
@@ -284,32 +287,40 @@ func hits(c plan.Change) []string {
 		}
 		text := "in use by process " + strings.Join(names, ", ")
 		if len(c.Impact.Units) == 0 && !c.Do.Detach {
-			text += ": apply leaves it as it is until that ends"
+			text += ": it stays as it is until that ends"
 		}
 		out = append(out, text)
 	}
 	return out
 }
 
+// shownKinds are all that a summary can name.
+func shownKinds() []plan.Kind { return append([]plan.Kind{plan.ResetKind}, plan.Kinds()...) }
+
 // summary is the last line of a plan. What every plan is about is named even when there is none of it.
-func summary(title string, p plan.Plan) string {
+func summary(words planWords, p plan.Plan) string {
+	always := words.always
+	if always == nil {
+		always = []plan.Kind{plan.Create, plan.Replace, plan.Delete}
+	}
 	var parts []string
-	for _, k := range plan.Kinds() {
+	units := restarted(p)
+	for _, k := range shownKinds() {
 		n := p.Count(k)
-		always := k == plan.Create || k == plan.Replace || k == plan.Delete
-		if k == plan.NoOp || n == 0 && !always {
+		if k == plan.NoOp || n == 0 && !slices.Contains(always, k) {
 			continue
 		}
 		part := fmt.Sprintf("%d to %s", n, marks[k].verb)
 		if k == plan.Conflict {
 			part = count(n, "conflict")
 		}
-		if u := restarted(p); k == plan.Replace && u > 0 {
-			part += fmt.Sprintf(" (%s will restart)", count(u, "unit"))
+		if (k == plan.Replace || k == plan.ResetKind) && n > 0 && units > 0 {
+			part += fmt.Sprintf(" (%s will restart)", count(units, "unit"))
+			units = 0 // said once
 		}
 		parts = append(parts, part)
 	}
-	return title + ": " + strings.Join(parts, ", ") + "."
+	return words.title + ": " + strings.Join(parts, ", ") + "."
 }
 
 // restarted counts the units that a plan restarts.

@@ -117,6 +117,16 @@ func TestViewPlan(t *testing.T) {
 		printPlan(w, true, 80, in, planWords{inSync: "The host is as the spec says: 1 overlay."})
 	})
 
+	reset := plan.Change{
+		Address: "overlay.seat", Kind: plan.ResetKind, Source: "/etc/overlayd/site.hcl",
+		After:   &plan.View{Mountpoint: "/srv/clients/seat"},
+		Reasons: []string{"what the client wrote to /srv/data/seat/upper is DELETED"},
+		Impact:  plan.Impact{Units: []string{"desktop.service"}},
+		Do:      plan.Actions{Reset: &plan.Reset{}, Mount: &overlayfs.Config{}},
+	}
+	words := planWords{title: "Plan", always: []plan.Kind{plan.ResetKind}}
+	golden(t, "plan_reset", func(w io.Writer) { printPlan(w, true, 80, plan.Plan{Changes: []plan.Change{reset}}, words) })
+
 	// nothing runs over the edge but what has no place to break
 	var b bytes.Buffer
 	printPlan(&b, false, 80, p, planWords{title: "Plan"})
@@ -147,14 +157,14 @@ func TestViewReport(t *testing.T) {
 	both := func(paint painter) func(w io.Writer) {
 		return func(w io.Writer) {
 			var stderr bytes.Buffer
-			printReport(w, &stderr, paint, paint, r)
+			printReport(w, &stderr, paint, paint, "Apply", r)
 			fmt.Fprintf(w, "--- stderr\n%s", stderr.String())
 		}
 	}
 	golden(t, "report", both(false))
 	golden(t, "report_terminal", both(true))
 	golden(t, "report_purged", func(w io.Writer) {
-		printReport(w, io.Discard, false, false, reconcile.Report{
+		printReport(w, io.Discard, false, false, "Destroy", reconcile.Report{
 			Results: []reconcile.Result{{Change: p.Changes[0], Status: reconcile.Done}},
 			Purged:  []string{"/srv/data/leaver/upper"},
 		})

@@ -52,6 +52,17 @@ var scenes = []scene{
 		absent: []string{"File 3"},
 	},
 	{
+		say:    "Nobody has to read that: diff tells what the client changed,",
+		run:    `overlayd diff 'overlay.client["client_1"]'`,
+		want:   []string{"C /File 1\n", "D /File 2\n", "A /File 4\n"},
+		absent: []string{"File 3"},
+	},
+	{
+		say:  "and du what it costs, and what full copies would.",
+		run:  "overlayd du",
+		want: []string{`overlay.client["client_1"]`, "saved"},
+	},
+	{
 		say:   "To systemd each overlay is a mount unit like any other.",
 		await: "systemctl is-active overlaytest-merged-client_1.mount",
 		run:   "systemctl status --no-pager --lines=0 overlaytest-merged-client_1.mount",
@@ -96,5 +107,15 @@ var scenes = []scene{
 	{
 		run:  "grep . /overlaytest/merged/client_1/*",
 		want: []string{"File 1:changed", "File 3:base 3", "File 4:new"},
+	},
+	{
+		say:  "The next user of client_1 shall start afresh. What the last one wrote is kept, to be sure.",
+		run:  `overlayd reset --auto-approve --keep 'overlay.client["client_1"]'`,
+		want: []string{`overlay.client["client_1"]`, "Kept: /overlaytest/client_1/upperdir.reset-"},
+	},
+	{
+		run:    "grep . /overlaytest/merged/client_1/*",
+		want:   []string{"File 1:base 1", "File 2:base 2", "File 3:base 3"},
+		absent: []string{"File 4"},
 	},
 }

@@ -17,14 +17,7 @@ import (
 // each kill no upperdir is mounted twice and all data is there; the next apply
 // converges. OVERLAYD_SEED repeats a run, as far as time repeats itself.
 func TestKilled(t *testing.T) {
-	seed := uint64(time.Now().UnixNano())
-	if text := os.Getenv("OVERLAYD_SEED"); text != "" {
-		var err error
-		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
-			t.Fatalf("OVERLAYD_SEED: %v", err)
-		}
-	}
-	say("TestKilled: OVERLAYD_SEED=%d", seed)
+	seed := seedOf(t)
 	forEachSuite(t, func(t *testing.T, release machine.Suite) {
 		t.Logf("OVERLAYD_SEED=%d", seed)
 		const rounds = 25
@@ -38,6 +31,20 @@ func TestKilled(t *testing.T) {
 		}
 		say("     %d of %d kills in %s hit a running command", k.hit, rounds, release)
 	})
+}
+
+// seedOf gives the seed of a test that plays with chance.
+func seedOf(t *testing.T) uint64 {
+	t.Helper()
+	seed := uint64(time.Now().UnixNano())
+	if text := os.Getenv("OVERLAYD_SEED"); text != "" {
+		var err error
+		if seed, err = strconv.ParseUint(text, 10, 64); err != nil {
+			t.Fatalf("OVERLAYD_SEED: %v", err)
+		}
+	}
+	say("%s: OVERLAYD_SEED=%d", t.Name(), seed)
+	return seed
 }
 
 type killer struct {
@@ -99,30 +106,13 @@ func (k *killer) round(round int) {
 		k.must("overlayd", "apply", "--auto-approve")
 	}
 
-	cmd := k.command(operations[op]...)
-	var out bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &out, &out
 	delay := time.Duration(k.rand.Float64() * float64(k.took[op]))
-	begin := time.Now()
-	if err := cmd.Start(); err != nil {
-		k.t.Fatal(err)
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	var err error
-	select {
-	case <-time.After(delay):
-		if err := k.m.KillCommand(cmd); err != nil {
-			k.t.Fatal(err)
-		}
-		err = <-ended
-	case err = <-ended:
-	}
+	took, err := k.killAfter(delay, operations[op]...)
 	k.t.Logf("round %d: %s killed after %v of about %v: %v", round, op, delay, k.took[op], err)
 	if err != nil {
 		k.hit++
 	} else {
-		k.took[op] = time.Since(begin) // too late: aim earlier next time
+		k.took[op] = took // too late: aim earlier next time
 	}
 
 	k.upperdirsOnce()
@@ -139,6 +129,30 @@ func (k *killer) round(round int) {
 	}
 	k.converged(k.base)
 	k.intact()
+}
+
+// killAfter kills a command after some time. It gives no error if the command had ended before, well, and how long
+// that took.
+func (c *clients) killAfter(delay time.Duration, argv ...string) (took time.Duration, err error) {
+	c.t.Helper()
+	cmd := c.command(argv...)
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	begin := time.Now()
+	if err := cmd.Start(); err != nil {
+		c.t.Fatal(err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-time.After(delay):
+		if err := c.m.KillCommand(cmd); err != nil {
+			c.t.Fatal(err)
+		}
+		err = <-ended
+	case err = <-ended:
+	}
+	return time.Since(begin), err
 }
 
 func (k *killer) reboot() {

@@ -1,0 +1,270 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/overlayd/overlayd/internal/inventory"
+	"github.com/overlayd/overlayd/internal/overlayfs"
+	"github.com/overlayd/overlayd/internal/reconcile"
+	"github.com/overlayd/overlayd/internal/reconcile/plan"
+)
+
+type inspectJSON struct {
+	FormatVersion string            `json:"format_version"`
+	Address       *string           `json:"address"`
+	Managed       bool              `json:"managed"`
+	Owner         overlayfs.Owner   `json:"owner"`
+	Lowerdirs     []string          `json:"lowerdirs"`
+	Upperdir      string            `json:"upperdir"`
+	Workdir       string            `json:"workdir"`
+	Mountpoint    string            `json:"mountpoint"`
+	Options       overlayfs.Options `json:"options"`
+	Unit          *string           `json:"unit"`
+	State         reconcile.State   `json:"state"`
+	Users         impactJSON        `json:"users"`
+}
+
+func (a *app) inspectCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "inspect ADDRESS|PATH",
+		Short: "Show all there is to know about one overlay",
+		Long: `Inspect shows one overlay: its lowerdirs, topmost first, upperdir and workdir,
+options, state, unit, and what uses it. It may be overlayd's or somebody else's:
+ADDRESS is overlay.NAME or overlay.NAME["KEY"], PATH any path in it. Only root
+sees the processes that use it.`,
+		Example: "  overlayd inspect 'overlay.client[\"client_1\"]'\n  overlayd inspect /var/lib/docker/overlay2/0123/merged",
+		Args:    oneOverlay,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			seen, err := a.inspect(cmd.Context(), args[0])
+			if err != nil {
+				return a.fail(err, asJSON)
+			}
+			if asJSON {
+				return a.writeJSON(newInspectJSON(seen))
+			}
+			printInspection(a.out, painter(a.colour(a.out)), columns(a.out), seen)
+			return nil
+		},
+		ValidArgsFunction: a.completeOverlay,
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the overlay as JSON")
+	return cmd
+}
+
+// inspection is what is known of one overlay.
+type inspection struct {
+	inventory.Overlay
+	state        reconcile.State
+	reasons      []string
+	users        plan.Impact
+	below, above []inventory.Overlay // by layers
+	hides        *overlayfs.Mount
+	inReach      []overlayfs.Mount // at the same place
+	outOfReach   []overlayfs.Mount
+	copies       []overlayfs.Mount
+}
+
+func (a *app) inspect(ctx context.Context, ref string) (inspection, error) {
+	i, err := inventory.Read(a.host())
+	if err != nil {
+		return inspection{}, err
+	}
+	o, err := i.Find(reference(ref))
+	if err != nil {
+		return inspection{}, err
+	}
+	seen := inspection{
+		Overlay: o, state: reconcile.StateMounted, below: i.Below(o), above: i.Above(o), copies: i.Copies(o),
+	}
+	seen.inReach, seen.outOfReach = i.Neighbours(o)
+	if m, ok := i.Hides(o); ok {
+		seen.hides = &m
+	}
+	if o.Owner == overlayfs.OwnerOverlayd {
+		rows, err := a.host().Status(ctx, plan.Desired{})
+		if err != nil {
+			return inspection{}, err
+		}
+		for _, r := range rows {
+			if r.Mountpoint == o.Mountpoint {
+				seen.state, seen.reasons = r.State, r.Reasons
+			}
+		}
+	}
+	seen.users, err = i.Users(ctx, o)
+	return seen, err
+}
+
+func newInspectJSON(s inspection) inspectJSON {
+	return inspectJSON{
+		FormatVersion: formatVersion, Address: orNull(s.Address), Managed: s.Managed, Owner: s.Owner,
+		Lowerdirs: orEmpty(s.Config.Lower), Upperdir: s.Config.Upper, Workdir: s.Config.Work, Mountpoint: s.Mountpoint,
+		Options: s.Config.Options.Clone(), Unit: orNull(s.Unit), State: s.state,
+		Users: impactJSON{s.users.Units, s.users.Mounts, s.users.Processes},
+	}
+}
+
+func printInspection(w io.Writer, paint painter, width int, s inspection) {
+	fmt.Fprintf(w, "%s  %s\n", paint.bold(plain(cmp.Or(s.Address, s.Mountpoint))),
+		paint.paint(stateColours[s.state], string(s.state)))
+	for _, r := range s.reasons {
+		fmt.Fprintf(w, "  %s %s\n", paint.dim("#"), wrapped(r, width, 4))
+	}
+	for _, r := range slices.Concat(s.layers(), s.identity(), s.place(), s.usage()) {
+		const indent = 15
+		for k, value := range r.values {
+			name := r.name
+			if k > 0 {
+				name = ""
+			}
+			fmt.Fprintf(w, "  %s%s\n", paint.dim(fmt.Sprintf("%-13s", name)), wrapped(value, width, indent))
+		}
+	}
+}
+
+// wrapped is a text of somebody else's for a screen of width columns, from the column indent on.
+func wrapped(text string, width, indent int) string {
+	if width > 0 {
+		width = max(width-indent, 20)
+	}
+	return wrap(plain(text), width, strings.Repeat(" ", indent))
+}
+
+// field is one line of an inspection, or several of one name; without values it is left out.
+type field struct {
+	name   string
+	values []string
+}
+
+func fieldOf(name, value string) field {
+	if value == "" {
+		return field{}
+	}
+	return field{name, []string{value}}
+}
+
+func (s inspection) layers() []field {
+	return []field{
+		fieldOf("mountpoint", s.Mountpoint),
+		{"lowerdirs", s.Config.Lower},
+		{"data-only", s.Config.Data},
+		fieldOf("upperdir", cmp.Or(s.Config.Upper, "none: read-only")),
+		fieldOf("workdir", s.Config.Work),
+		fieldOf("options", allOptions(s.Config.Options)),
+	}
+}
+
+// allOptions lists options with those that are off: here nothing is left out.
+func allOptions(o overlayfs.Options) string {
+	var out []string
+	for _, name := range slices.Sorted(maps.Keys(o)) {
+		if value := o[name]; value != "" {
+			name += "=" + value
+		}
+		out = append(out, name)
+	}
+	return strings.Join(out, ", ")
+}
+
+func (s inspection) identity() []field {
+	out := []field{
+		fieldOf("owner", string(s.Owner)),
+		fieldOf("unit", s.Unit),
+		fieldOf("unit file", s.UnitFile),
+	}
+	if s.Applied != nil {
+		out = append(out, fieldOf("spec", s.Applied.Source))
+		if s.Applied.PreventDestroy {
+			out = append(out, fieldOf("protected", "by prevent_destroy"))
+		}
+	}
+	return out
+}
+
+// place tells where the mount stands among others.
+func (s inspection) place() []field {
+	if !s.Mounted {
+		return []field{{"occupied by", mounts(s.inReach)}}
+	}
+	mount := fmt.Sprintf("%d, device %s, source %s", s.Mount.ID, s.Mount.Dev, orNone(s.Mount.Source))
+	if readOnly(s.Overlay) {
+		mount += ", read-only"
+	}
+	out := []field{fieldOf("mount", mount)}
+	same := s.inReach
+	if s.hides != nil {
+		out = append(out, fieldOf("hidden by", describe(*s.hides)))
+		same = slices.DeleteFunc(slices.Clone(same), func(m overlayfs.Mount) bool { return m.ID == s.hides.ID })
+	}
+	out = append(out,
+		field{"same place", mounts(same)},
+		field{"out of reach", mounts(s.outOfReach)},
+		field{"bind mounts", mountpoints(s.copies)},
+	)
+	return out
+}
+
+func mounts(all []overlayfs.Mount) []string {
+	var out []string
+	for _, m := range all {
+		out = append(out, describe(m))
+	}
+	return out
+}
+
+func mountpoints(all []overlayfs.Mount) []string {
+	var out []string
+	for _, m := range all {
+		out = append(out, m.Mountpoint)
+	}
+	return out
+}
+
+// describe names a mount of any kind.
+func describe(m overlayfs.Mount) string {
+	return fmt.Sprintf("%s at %s, source %s, mount %d", m.FSType, m.Mountpoint, orNone(m.Source), m.ID)
+}
+
+// usage tells what stands on the overlay, and what it stands on.
+func (s inspection) usage() []field {
+	out := []field{
+		{"stands on", overlays(s.below)},
+		{"carries", overlays(s.above)},
+	}
+	if !s.Mounted {
+		return out
+	}
+	processes := []string{}
+	for _, p := range s.users.Processes {
+		processes = append(processes, fmt.Sprintf("%d (%s)", p.PID, p.Command))
+	}
+	switch {
+	case s.users.Processes == nil:
+		processes = append(processes, "not permitted to look: only root sees them")
+	case len(processes) == 0:
+		processes = append(processes, "none")
+	}
+	return append(out,
+		field{"mounts below", s.users.Mounts}, field{"needed by", s.users.Units}, field{"processes", processes})
+}
+
+func overlays(all []inventory.Overlay) []string {
+	var out []string
+	for _, o := range all {
+		name := o.Mountpoint
+		if o.Address != "" {
+			name = o.Address + " at " + o.Mountpoint
+		}
+		out = append(out, name)
+	}
+	return out
+}

@@ -1,0 +1,124 @@
+package main
+
+import (
+	"cmp"
+	"fmt"
+	"io"
+	"slices"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/overlayd/overlayd/internal/inventory"
+	"github.com/overlayd/overlayd/internal/overlayfs"
+)
+
+type listedJSON struct {
+	Address    *string         `json:"address"`
+	Managed    bool            `json:"managed"`
+	Owner      overlayfs.Owner `json:"owner"`
+	Mountpoint string          `json:"mountpoint"`
+	Lowerdirs  []string        `json:"lowerdirs"`
+	Upperdir   string          `json:"upperdir"`
+	Workdir    string          `json:"workdir"`
+	Unit       *string         `json:"unit"`
+	Hidden     bool            `json:"hidden"`
+}
+
+func (a *app) listCommand() *cobra.Command {
+	var all, asJSON bool
+	cmd := &cobra.Command{
+		Use:   "list",
+		Short: "List the overlays that are mounted on this host",
+		Long: `List shows the overlays of overlayd that are mounted, a line each: address, number
+of lowerdirs, rw or ro (nobody can write), mountpoint. One whose unit file is
+gone has no address. With --all those of others are there as well, with whose
+they are: docker, podman, containerd, told by the paths they use, or other.
+
+What is applied and not mounted is in "overlayd status".`,
+		Example: "  overlayd list --all",
+		Args:    atMost(0),
+		RunE: func(*cobra.Command, []string) error {
+			i, err := inventory.Read(a.host())
+			if err != nil {
+				return a.fail(err, asJSON)
+			}
+			mounted := slices.DeleteFunc(i.All(), func(o inventory.Overlay) bool { return !o.Mounted })
+			listed := slices.DeleteFunc(slices.Clone(mounted), func(o inventory.Overlay) bool {
+				return !all && o.Owner != overlayfs.OwnerOverlayd
+			})
+			if asJSON {
+				return a.writeJSON(newListJSON(listed))
+			}
+			switch {
+			case len(listed) > 0:
+				printList(a.out, painter(a.colour(a.out)), listed, all)
+			case a.treeRoot() != "":
+				fmt.Fprintf(a.out, "No overlay is mounted: %s is a tree that is prepared.\n", a.treeRoot())
+			case len(mounted) > 0:
+				fmt.Fprintf(a.out, "No overlay of overlayd is mounted. There are %d of others: overlayd list --all\n",
+					len(mounted))
+			default:
+				fmt.Fprintln(a.out, "No overlay is mounted.")
+			}
+			return nil
+		},
+	}
+	cmd.Flags().BoolVar(&all, "all", false, "also the overlays of others: of container engines, or mounted by hand")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print the overlays as JSON")
+	return cmd
+}
+
+func newListJSON(overlays []inventory.Overlay) any {
+	out := []listedJSON{}
+	for _, o := range overlays {
+		out = append(out, listedJSON{
+			Address: orNull(o.Address), Managed: o.Managed, Owner: o.Owner, Mountpoint: o.Mountpoint,
+			Lowerdirs: orEmpty(o.Config.Lower), Upperdir: o.Config.Upper, Workdir: o.Config.Work, Unit: orNull(o.Unit),
+			Hidden: o.Hidden,
+		})
+	}
+	return struct {
+		FormatVersion string       `json:"format_version"`
+		Overlays      []listedJSON `json:"overlays"`
+	}{formatVersion, out}
+}
+
+// orNull is null in JSON for a text that is empty.
+func orNull(s string) *string {
+	if s == "" {
+		return nil
+	}
+	return &s
+}
+
+// printList puts the mountpoint last: those of container engines are longer than a line.
+func printList(w io.Writer, paint painter, overlays []inventory.Overlay, owners bool) {
+	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
+	row := func(owner, address, layers, mode, mountpoint string) {
+		if owners {
+			fmt.Fprintf(t, "%s\t", owner)
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", address, layers, mode, mountpoint)
+	}
+	row("OWNER", "ADDRESS", "LOWER", "MODE", "MOUNTPOINT")
+	for _, o := range overlays {
+		mode := "rw"
+		if readOnly(o) {
+			mode = "ro"
+		}
+		at := plain(o.Mountpoint)
+		if o.Hidden {
+			at += " " + paint.paint("33", "(hidden)")
+		}
+		row(string(o.Owner), plain(cmp.Or(o.Address, "-")), fmt.Sprint(len(o.Config.Lower)+len(o.Config.Data)), mode, at)
+	}
+	_ = t.Flush() // who cannot write to stdout cannot say so there
+}
+
+// readOnly tells whether nobody can write to a mounted overlay: it has no upperdir, is mounted so, or the kernel fell
+// back to it.
+func readOnly(o inventory.Overlay) bool {
+	_, flag := o.Mount.Flags["ro"]
+	return flag || o.Mount.SuperReadOnly || o.Config.Upper == ""
+}

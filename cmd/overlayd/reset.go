@@ -1,0 +1,144 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/overlayd/overlayd/internal/inventory"
+	"github.com/overlayd/overlayd/internal/reconcile"
+	"github.com/overlayd/overlayd/internal/reconcile/plan"
+)
+
+func (a *app) resetCommand() *cobra.Command {
+	var f actFlags
+	var r plan.Reset
+	cmd := &cobra.Command{
+		Use:   "reset ADDRESS...",
+		Short: "Give clients their pristine view back",
+		Long: `Reset takes overlays down, gives them a fresh upperdir, and mounts them again as
+their units say. What the clients wrote is DELETED; with --keep it is set aside
+beside the upperdir, under a dated name that is printed. Services that need the
+mount are stopped and started again. One that processes use is left as it is,
+and they are named.
+
+ADDRESS is overlay.NAME for all instances of a block, or overlay.NAME["KEY"],
+where KEY may be a pattern. It needs no spec. With --path only that path of the
+clients' view goes back to what the lowerdirs have.`,
+		Example: "  overlayd reset 'overlay.seat[\"room1-*\"]'\n" +
+			"  overlayd reset --keep --path /etc/apt 'overlay.client[\"client_1\"]'",
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return usageError{errors.New("an overlay is needed: ADDRESS"), cmd}
+			}
+			return nil
+		},
+		ValidArgsFunction: a.completeAddresses,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			err := f.check(cmd)
+			if err == nil {
+				err = checkPaths(cmd, r.Paths)
+			}
+			if err != nil {
+				return err
+			}
+			return a.fail(a.reset(cmd, args, f, r), f.json)
+		},
+	}
+	f.register(cmd.Flags())
+	cmd.Flags().BoolVar(&r.Keep, "keep", false, "set aside what the clients wrote instead of deleting it")
+	cmd.Flags().StringArrayVar(&r.Paths, "path", nil,
+		"only `PATH`, as the client sees it from its root; may be given several times")
+	return cmd
+}
+
+func checkPaths(cmd *cobra.Command, paths []string) error {
+	for _, p := range paths {
+		switch {
+		case !strings.HasPrefix(p, "/"):
+			return usageError{fmt.Errorf("--path %s: it takes an absolute path, in which / is the client's root", p), cmd}
+		case path.Clean(p) != p:
+			return usageError{fmt.Errorf("--path %s: write it as %s", p, path.Clean(p)), cmd}
+		case p == "/":
+			return usageError{errors.New("--path /: that is all of it; reset without --path"), cmd}
+		}
+	}
+	return nil
+}
+
+func (a *app) reset(cmd *cobra.Command, args []string, f actFlags, r plan.Reset) error {
+	t := targetFlags{texts: args}
+	overlays, err := a.matching(cmd, args, &t)
+	if err != nil {
+		return err
+	}
+	var mountpoints []string
+	for _, o := range overlays {
+		mountpoints = append(mountpoints, o.Mountpoint)
+	}
+	h := a.host()
+	d, err := h.Resettable(mountpoints, r)
+	if err != nil {
+		return err
+	}
+	targets, err := t.targets(cmd)
+	if err != nil {
+		return err
+	}
+	p, _, err := h.Plan(cmd.Context(), d, targets)
+	if err != nil {
+		return err
+	}
+	inSync := "These overlays are pristine: " + addresses(overlays) + "."
+	if len(r.Paths) > 0 {
+		inSync = "There is nothing to reset at " + strings.Join(r.Paths, ", ") + " of " + addresses(overlays) + "."
+	}
+	question := "Reset these overlays? What is DELETED cannot be brought back."
+	if r.Keep {
+		question = "Reset these overlays? What the clients wrote is set aside."
+	}
+	return a.act(cmd, d, &t, f, p, reconcile.ApplyOptions{}, actWords{
+		plan: planWords{
+			title: "Plan", inSync: inSync, always: []plan.Kind{plan.ResetKind},
+		},
+		question: question, title: "Reset",
+	})
+}
+
+// matching gives the overlays of ours that addresses select. A path is refused with the address that it belongs to, if
+// any: what is reset is better named in full.
+func (a *app) matching(cmd *cobra.Command, args []string, t *targetFlags) ([]inventory.Overlay, error) {
+	i, err := inventory.Read(a.host())
+	if err != nil {
+		return nil, err
+	}
+	for _, arg := range args {
+		if inventory.IsAddress(arg) {
+			continue
+		}
+		o, err := i.Find(reference(arg))
+		switch {
+		case err != nil:
+			return nil, fmt.Errorf("cannot reset %s: %w", arg, err)
+		case o.Address == "":
+			return nil, fmt.Errorf("cannot reset the overlay mounted at %s: it is not overlayd's (%s)", o.Mountpoint, o.Owner)
+		}
+		return nil, usageError{fmt.Errorf("%s is a path; name the overlay by its address, %s", arg, o.Address), cmd}
+	}
+	targets, err := t.targets(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return i.Match(targets)
+}
+
+func addresses(overlays []inventory.Overlay) string {
+	var out []string
+	for _, o := range overlays {
+		out = append(out, o.Address)
+	}
+	return strings.Join(out, ", ")
+}
