@@ -55,5 +55,6 @@ type PathInfo struct {
 	Flags    Options // nosuid, nodev, noexec, ro of the mount
 
 	Unsafe string // why somebody other than root can change what the path leads to; "" if nobody can
+	Denied bool   // it could not be looked at, as this is not root
 	Err    string // why the path could not be looked at; "" normally, also for one that does not exist
 }

@@ -52,7 +52,7 @@ func (h *Host) Apply(ctx context.Context, d plan.Desired, opt ApplyOptions) (Rep
 	if err := a.prepare(d); err != nil { //nolint:contextcheck // the apply has it
 		return Report{}, err
 	}
-	err := a.carryOut()
+	err := a.carryOut() //nolint:contextcheck // the apply has it
 	return a.report(), err
 }
 

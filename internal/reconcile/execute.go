@@ -151,7 +151,7 @@ func (a *apply) mount(c *plan.Change) error {
 	if c.Do.Mount.Work != "" {
 		// What a crash leaves in the kernel's scratch directory can be too deep for it to clean, and then it mounts
 		// read-only without a word.
-		if err := safedir.EmptyWork(c.Do.Mount.Work); err != nil {
+		if err := safedir.EmptyWork(a.work, c.Do.Mount.Work); err != nil {
 			// A mount that systemd makes at this moment changes the directory, too.
 			if there, _ := a.occupied(c); !there || c.Do.Reset != nil {
 				return err

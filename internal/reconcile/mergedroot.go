@@ -39,9 +39,6 @@ func mergedRoot(upper overlayfs.PathInfo, workdir string) (root plan.Dir, known 
 
 // pristine tells whether an upperdir is as overlayd made it: empty, and its root unchanged.
 func pristine(upper overlayfs.PathInfo, workdir string, userxattr bool) (bool, error) {
-	if !upper.Exists {
-		return true, nil
-	}
 	is := plan.Dir{UID: upper.UID, GID: upper.GID, Mode: upper.Mode & 0o7777}
 	if root, _ := mergedRoot(upper, workdir); !upper.Empty || is != root {
 		return false, nil

@@ -197,7 +197,7 @@ func (h *Host) look(prober *host.Prober, p string) overlayfs.PathInfo {
 	// mount, or in a container, on an overlay, is booted elsewhere.
 	info := overlayfs.PathInfo{
 		Path: p, Real: real, Symlink: link, Exists: seen.Exists, IsDir: seen.IsDir, Empty: seen.Empty, ID: seen.ID,
-		UID: seen.UID, GID: seen.GID, Mode: seen.Mode, Err: seen.Err,
+		UID: seen.UID, GID: seen.GID, Mode: seen.Mode, Err: seen.Err, Denied: seen.Denied,
 	}
 	if prober.Look(h.Root).Unsafe == "" {
 		info.Unsafe = seen.Unsafe

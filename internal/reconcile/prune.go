@@ -22,6 +22,8 @@ type DataDir struct {
 	Mountpoint string
 	// Kept tells that it is, or holds, what "reset --keep" set aside.
 	Kept bool
+	// SetAside is when a reset took it out of the way, zero if it is a whole data directory.
+	SetAside time.Time
 	// Leftover tells that a prune or reset that did not end was about to delete it.
 	Leftover bool
 
@@ -31,8 +33,16 @@ type DataDir struct {
 // Unused is what a prune would delete.
 type Unused struct {
 	Dirs []DataDir // sorted by path
+	// InUse is what no unit of ours and no overlay of the spec has a use for, and somebody has: sorted by path.
+	InUse []InUse
 	// Ignored says of directories that claim to be overlayd's why they are not believed, and left alone.
 	Ignored []error
+}
+
+// InUse is a directory that would be unused but for something that is mounted.
+type InUse struct {
+	DataDir
+	By string // what uses it, in words
 }
 
 // Unused finds the data directories that overlayd made, in the state directories and beside the data of what is
@@ -60,14 +70,22 @@ func (h *Host) search(d plan.Desired, stateDirs []string) (*search, error) {
 		return s, err
 	}
 	s.claim(d)
+	for _, c := range s.found {
+		c.claimed = c.usedBy != ""
+	}
 	return s, s.mounted(s.found)
 }
 
-// unused gives what was found and nothing uses. What was set aside goes with the directory that it lies in.
+// unused gives what was found and nothing uses, or only a mount. What was set aside goes with the directory that it
+// lies in.
 func (s *search) unused() Unused {
 	out := Unused{Ignored: s.ignored}
 	for _, c := range s.found {
-		if c.usedBy != "" || c.within != nil && c.within.usedBy == "" {
+		switch {
+		case c.usedBy != "" && !c.claimed && (c.within == nil || c.within.claimed):
+			out.InUse = append(out.InUse, InUse{c.DataDir, c.usedBy})
+			continue
+		case c.usedBy != "" || c.within != nil && c.within.usedBy == "":
 			continue
 		}
 		dir := c.DataDir
@@ -75,6 +93,7 @@ func (s *search) unused() Unused {
 		out.Dirs = append(out.Dirs, dir)
 	}
 	slices.SortFunc(out.Dirs, func(a, b DataDir) int { return cmp.Compare(a.Path, b.Path) })
+	slices.SortFunc(out.InUse, func(a, b InUse) int { return cmp.Compare(a.Path, b.Path) })
 	return out
 }
 
@@ -88,8 +107,8 @@ type Pruned struct {
 // again, and one that is used meanwhile, or is no longer the same, stays. The error is about the prune as a whole; the
 // results are true in any case, in the order of dirs.
 //
-// A cancelled ctx lets the deletion under way finish. Killed at any point, what is half deleted lies under a name that
-// no client uses, and Unused finds it again.
+// A cancelled ctx stops the deletion under way. Stopped or killed at any point, what is half deleted lies under a name
+// that no client uses, and Unused finds it again.
 func (h *Host) Prune(ctx context.Context, d plan.Desired, stateDirs []string, dirs []DataDir,
 	lockTimeout time.Duration,
 ) ([]Pruned, error) {
@@ -111,7 +130,7 @@ func (h *Host) Prune(ctx context.Context, d plan.Desired, stateDirs []string, di
 		if err != nil {
 			err = errors.New("interrupted before its turn: prune again")
 		} else {
-			err = s.prune(now, dir)
+			err = s.prune(ctx, now, dir)
 		}
 		log := h.Log.WithField("path", dir.Path)
 		if err != nil {
@@ -125,7 +144,7 @@ func (h *Host) Prune(ctx context.Context, d plan.Desired, stateDirs []string, di
 }
 
 // prune deletes one directory, if it still may go.
-func (s *search) prune(now Unused, dir DataDir) error {
+func (s *search) prune(ctx context.Context, now Unused, dir DataDir) error {
 	same := func(c *candidate) bool { return c.Path == dir.Path && c.id == dir.id }
 	i := slices.IndexFunc(s.found, same)
 	if i < 0 {
@@ -146,7 +165,7 @@ func (s *search) prune(now Unused, dir DataDir) error {
 		return fmt.Errorf("cannot delete %s: something was set aside in it meanwhile", dir.Path)
 	}
 	if c.aside {
-		return deleteSetAside(c)
+		return deleteSetAside(ctx, c)
 	}
-	return deleteDataDir(c, filepath.Base(dir.Real))
+	return deleteDataDir(ctx, c, filepath.Base(dir.Real))
 }

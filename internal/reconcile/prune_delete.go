@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -11,12 +12,9 @@ import (
 	"github.com/overlayd/overlayd/internal/safedir"
 )
 
-// dataMark is the file that safedir.WriteMarker writes.
-const dataMark = ".overlayd"
-
 // deleteDataDir deletes a data directory. First it gets a name that no client uses, so that nobody finds half of it,
 // and the mark of overlayd is the last that goes from it: killed anywhere, the next prune finds the rest.
-func deleteDataDir(c *candidate, name string) error {
+func deleteDataDir(ctx context.Context, c *candidate, name string) error {
 	parent, err := openDirAt(unix.AT_FDCWD, filepath.Dir(c.Real))
 	if err != nil {
 		return fmt.Errorf("cannot delete %s: cannot open the directory above: %w", c.Path, err)
@@ -29,13 +27,26 @@ func deleteDataDir(c *candidate, name string) error {
 		}
 	}
 	at := filepath.Join(filepath.Dir(c.Real), doomed)
-	if err := emptyAllBut(parent, doomed, at, dataMark); err != nil {
-		return fmt.Errorf("%s is not all deleted, the rest is in %s: %w", c.Path, at, err)
+	err = emptyAllBut(ctx, parent, doomed, at, safedir.MarkerName)
+	if err == nil {
+		err = safedir.RemoveTreeContext(ctx, at)
 	}
-	if err := safedir.RemoveTree(at); err != nil {
-		return fmt.Errorf("%s is not all deleted: %w", c.Path, err)
+	return notAll(c, filepath.Join(filepath.Dir(c.Path), doomed), err)
+}
+
+// notAll says why a directory is not all deleted, and where the rest is.
+func notAll(c *candidate, rest string, err error) error {
+	what := c.Path + " is not all deleted"
+	if rest != c.Path {
+		what += ", the rest is in " + rest
 	}
-	return nil
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, context.Canceled):
+		return fmt.Errorf("%s: interrupted; prune again", what)
+	}
+	return fmt.Errorf("%s: %w", what, err)
 }
 
 // setForDeletion renames a directory, if it is the one that was looked at.
@@ -66,7 +77,7 @@ func isDir(parent int, name string) (overlayfs.FileID, error) {
 }
 
 // emptyAllBut removes all in a directory but one file.
-func emptyAllBut(parent int, name, path, but string) error {
+func emptyAllBut(ctx context.Context, parent int, name, path, but string) error {
 	dir, err := openDirAt(parent, name)
 	if err != nil {
 		return err
@@ -80,7 +91,7 @@ func emptyAllBut(parent int, name, path, but string) error {
 		switch {
 		case e.Name() == but:
 		case e.IsDir():
-			err = safedir.RemoveTree(filepath.Join(path, e.Name()))
+			err = safedir.RemoveTreeContext(ctx, filepath.Join(path, e.Name()))
 		default:
 			err = unix.Unlinkat(dir, e.Name(), 0)
 		}
@@ -93,11 +104,11 @@ func emptyAllBut(parent int, name, path, but string) error {
 
 // deleteSetAside deletes what a reset took out of the way. Nobody takes the rest of it for a client's data, so it has
 // its name until it is gone.
-func deleteSetAside(c *candidate) error {
+func deleteSetAside(ctx context.Context, c *candidate) error {
 	if id, ok := identify(c.Real); !ok || id != c.id {
 		return fmt.Errorf("cannot delete %s: another one was put in its place", c.Path)
 	}
-	return safedir.RemoveTree(c.Real)
+	return notAll(c, c.Path, safedir.RemoveTreeContext(ctx, c.Real))
 }
 
 // openDirAt opens a directory, no component of whose path may be a symlink.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -24,6 +25,8 @@ type candidate struct {
 	aside  bool       // what a reset took out of the way, not a whole data directory
 	within *candidate // the data directory that it lies in, if that has the mark
 	usedBy string     // what uses it, "" for nothing that was found so far
+	// claimed tells that a unit or the spec uses it, mounted or not.
+	claimed bool
 }
 
 // search finds data directories and who uses them.
@@ -192,6 +195,7 @@ func (s *search) setAside(owner DataDir, name string, within *candidate) error {
 		}
 		dir := owner
 		dir.Path, dir.Kept, dir.Leftover = filepath.Join(owner.Path, e.Name()), kept, !kept
+		dir.SetAside = asideTime(e.Name())
 		dir.Real = s.real(dir.Path)
 		var st unix.Stat_t
 		if err := unix.Lstat(dir.Real, &st); err != nil {
@@ -204,6 +208,16 @@ func (s *search) setAside(owner DataDir, name string, within *candidate) error {
 		s.found = append(s.found, &candidate{DataDir: dir, aside: true, within: within})
 	}
 	return nil
+}
+
+// asideTime is when a reset gave a name, which [SetAside] knows for one.
+func asideTime(name string) time.Time {
+	date := name[strings.LastIndexByte(name, '-')+1:]
+	at, err := time.Parse(asideDate, date[:len(asideDate)])
+	if err != nil { // digits, and no date
+		return time.Time{}
+	}
+	return at
 }
 
 // readDir lists a directory; one that is not there is empty.

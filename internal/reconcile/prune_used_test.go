@@ -107,6 +107,10 @@ func TestPruneUsedElsewhere(t *testing.T) {
 			before := w.wantUnused("state/a")
 			leave := w.elsewhere(script)
 			w.wantUnused()
+			if in := w.unused().InUse; len(in) != 1 || in[0].Path != w.path("state/a") || in[0].Address != "overlay.a" ||
+				!strings.Contains(in[0].By, "in the mount namespace of process") {
+				t.Errorf("in use: %+v", in)
+			}
 			w.stayed(before, "in the mount namespace of process")
 			leave()
 			w.wantUnused("state/a")

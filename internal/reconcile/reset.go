@@ -61,10 +61,12 @@ func (h *Host) observeResets(d plan.Desired, o *plan.Observed) error {
 		var err error
 		if len(r.Paths) > 0 {
 			var problems []string
-			f.Pristine, problems, err = h.lookAtPaths(u.Config, r.Paths)
+			f.Pristine, problems, err = h.lookAtPaths(u.Config, r.Paths, at)
 			f.Problems = append(f.Problems, problems...)
+		} else if info := o.Paths[u.Config.Upper]; !info.Exists {
+			f.Problems = append(f.Problems, fmt.Sprintf("upperdir %s is not there, so what the client wrote cannot be "+
+				"told: mount what it lies on, or uncover it; to start afresh, overlayd apply", u.Config.Upper))
 		} else {
-			info := o.Paths[u.Config.Upper]
 			info.Path = h.inRoot(info.Path)
 			_, userxattr := u.Config.Options["userxattr"]
 			f.Pristine, err = pristine(info, h.inRoot(u.Config.Work), userxattr)

@@ -245,7 +245,16 @@ func TestResetPaths(t *testing.T) {
 			t.Errorf("%s: %v; want the remedy %q", p, err, remedy)
 		}
 	}
-	w.reset(plan.Reset{Paths: []string{"/d/sub/deep", "/nothing", "/nothing/below"}}, []string{"overlay.a"})
+	w.reset(plan.Reset{Paths: []string{"/d/sub/deep", "/d/sub"}}, []string{"overlay.a"})
+	for p, remedy := range map[string]string{
+		"/nothing": "nothing at /nothing", "/d/nothing/below": "nothing at", "/d/*": "patterns are not for paths",
+		w.path("m/a/d/one"): "as the client sees it, /d/one",
+	} {
+		r := w.reset(plan.Reset{Paths: []string{p}}, []string{"overlay.a"}, "overlay.a conflict skipped")
+		if err := failure(t, r, "overlay.a"); !strings.Contains(err.Error(), remedy) {
+			t.Errorf("%s: %v; want %q", p, err, remedy)
+		}
+	}
 	w.reset(plan.Reset{Paths: []string{"/d/one", "/d/two", "/redone/new"}}, []string{"overlay.a"}, "overlay.a reset done")
 	w.wantFile("m/a/d/one", "base")
 	w.wantFile("m/a/d/two", "base")
@@ -391,6 +400,28 @@ func TestResetResumes(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.spec(overlay("c", base)).run(reconcile.ApplyOptions{})
+	w.inSync()
+}
+
+// TestResetUnseen: an upperdir that cannot be seen is not pristine.
+func TestResetUnseen(t *testing.T) {
+	w := newWorld(t)
+	w.spec(overlay("a", base))
+	w.apply("overlay.a create done")
+	w.write("m/a/file", "mine")
+	w.mount("over", "tmpfs", "a", "", 0)
+	r := w.reset(plan.Reset{}, []string{"overlay.a"}, "overlay.a conflict skipped")
+	if err := failure(t, r, "overlay.a"); !strings.Contains(err.Error(), w.path("a/u")) {
+		t.Errorf("it does not say what is missing: %v", err)
+	}
+	w.umount("a")
+	w.mount("over", "tmpfs", "m", "", 0)
+	r = w.reset(plan.Reset{}, []string{"overlay.a"}, "overlay.a conflict skipped")
+	if err := failure(t, r, "overlay.a"); !strings.Contains(err.Error(), "hidden") {
+		t.Errorf("it does not say what hides it: %v", err)
+	}
+	w.umount("m")
+	w.wantFile("m/a/file", "mine")
 	w.inSync()
 }
 

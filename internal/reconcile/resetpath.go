@@ -16,7 +16,9 @@ import (
 
 // lookAtPaths finds out what the client did to some paths of its view: nothing to any of them (pristine), or why one
 // of them cannot go back to what the lowerdirs have while the rest stays.
-func (h *Host) lookAtPaths(c overlayfs.Config, paths []string) (pristine bool, problems []string, err error) {
+func (h *Host) lookAtPaths(c overlayfs.Config, paths []string, mountpoint string) (
+	pristine bool, problems []string, err error,
+) {
 	if c.Options["index"] == "on" || c.Options["nfs_export"] == "on" {
 		return false, []string{"with index or nfs_export on, the kernel keeps account of single files outside the " +
 			"upperdir: reset the whole client, without --path"}, nil
@@ -27,12 +29,27 @@ func (h *Host) lookAtPaths(c overlayfs.Config, paths []string) (pristine bool, p
 		if err != nil {
 			return false, nil, fmt.Errorf("cannot look at what the client did to %s: %w", p, err)
 		}
+		if problem == "" && !there && !h.inLower(c, p) {
+			problem = nothingAt(p, mountpoint)
+		}
 		if problem != "" {
 			problems = append(problems, problem)
 		}
 		pristine = pristine && !there && problem == ""
 	}
 	return pristine, problems, nil
+}
+
+// nothingAt says that a path is neither of the client nor of the lowerdirs, and what is meant perhaps.
+func nothingAt(p, mountpoint string) string {
+	text := "there is nothing at " + p + ", neither of the client nor in the lowerdirs"
+	if below, ok := strings.CutPrefix(p, mountpoint+"/"); ok {
+		return text + ": write the path as the client sees it, /" + below
+	}
+	if strings.ContainsAny(p, "*?[") {
+		return text + ": patterns are not for paths"
+	}
+	return text
 }
 
 // lookAtPath looks at one path. What is there in the upperdir can be taken out if all directories above it show what
@@ -118,7 +135,7 @@ func throughLink(at, seen string) string {
 	return fmt.Sprintf("%s is a symlink to %s: name the path that it leads to", seen, to)
 }
 
-// inLower tells whether a lowerdir has something at a path that an opaque directory hides.
+// inLower tells whether a lowerdir has something at a path.
 func (h *Host) inLower(c overlayfs.Config, p string) bool {
 	return slices.ContainsFunc(c.Lower, func(l string) bool {
 		o, err := lookBelow(h.inRoot(l), p)
@@ -190,8 +207,8 @@ func (e entry) marked(c overlayfs.Config, name string) (bool, error) {
 }
 
 // takePaths takes what the client did to some paths out of its upperdir. It looks again, now that nothing is mounted.
-func (a *apply) takePaths(c overlayfs.Config, paths []string, t *taking) error {
-	_, problems, err := a.h.lookAtPaths(c, paths)
+func (a *apply) takePaths(c overlayfs.Config, paths []string, mountpoint string, t *taking) error {
+	_, problems, err := a.h.lookAtPaths(c, paths, mountpoint)
 	if err != nil {
 		return err
 	}

@@ -107,7 +107,12 @@ func (h *Host) states(ctx context.Context, rows map[string]*Row, drift, wanted p
 			case s.Active == "failed":
 				r.State = StateFailed
 			case s.StoppedByJob:
-				r.State = StateStopped
+				// What a killed reset stopped, nobody wants down.
+				if _, halfway, err := readHalfway(r.Unit); err != nil {
+					return err
+				} else if !halfway {
+					r.State = StateStopped
+				}
 			}
 		}
 	}

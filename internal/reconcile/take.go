@@ -29,7 +29,7 @@ func (a *apply) reset(i int, c *plan.Change) error {
 	a.mu.Unlock()
 	config := a.o.Units[c.Unit].Config
 	if len(c.Do.Reset.Paths) > 0 {
-		return a.takePaths(config, c.Do.Reset.Paths, t)
+		return a.takePaths(config, c.Do.Reset.Paths, c.Mountpoint, t)
 	}
 	if err := a.takeAll(config, t); err != nil {
 		return errors.Join(err, a.putBack(t))
@@ -87,7 +87,7 @@ func (a *apply) takeAll(config overlayfs.Config, t *taking) error {
 	case err == nil:
 		err = a.renew(config.Work, plan.Dir{Mode: 0o700}, t.work, t, remember)
 	case errors.Is(err, os.ErrNotExist):
-		err = safedir.EmptyWork(work)
+		err = safedir.EmptyWork(a.work, work)
 	}
 	if err != nil {
 		return err

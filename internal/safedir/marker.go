@@ -18,10 +18,12 @@ type Marker struct {
 	Mountpoint string `json:"mountpoint"`
 }
 
+// MarkerName is the file that a marker is.
+const MarkerName = ".overlayd"
+
 const (
-	markerName = ".overlayd"
-	markerAt   = ".overlayd.new"
-	maxMarker  = 64 << 10
+	markerAt  = ".overlayd.new"
+	maxMarker = 64 << 10
 )
 
 // WriteMarker marks dir. A marker that says the same already is left as it is.
@@ -30,7 +32,7 @@ func WriteMarker(dir string, m Marker) error {
 		return nil
 	}
 	if err := writeMarker(dir, m); err != nil {
-		return fmt.Errorf("cannot write %s: %w", filepath.Join(dir, markerName), err)
+		return fmt.Errorf("cannot write %s: %w", filepath.Join(dir, MarkerName), err)
 	}
 	return nil
 }
@@ -56,7 +58,7 @@ func writeMarker(dir string, m Marker) error {
 	f := os.NewFile(uintptr(file), markerAt)
 	_, err = f.Write(append(text, '\n'))
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = unix.Renameat(fd, markerAt, fd, markerName)
+		err = unix.Renameat(fd, markerAt, fd, MarkerName)
 	}
 	if err != nil {
 		_ = unix.Unlinkat(fd, markerAt, 0)
@@ -69,7 +71,7 @@ func writeMarker(dir string, m Marker) error {
 func ReadMarker(dir string) (Marker, bool, error) {
 	m, ok, err := readMarker(dir)
 	if err != nil {
-		return Marker{}, false, fmt.Errorf("cannot read %s: %w", filepath.Join(dir, markerName), err)
+		return Marker{}, false, fmt.Errorf("cannot read %s: %w", filepath.Join(dir, MarkerName), err)
 	}
 	return m, ok, nil
 }
@@ -84,7 +86,7 @@ func readMarker(dir string) (Marker, bool, error) {
 	}
 	defer unix.Close(parent)
 	// Without O_NONBLOCK a FIFO in this place would hang us.
-	fd, err := openBeneath(parent, markerName, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	fd, err := openBeneath(parent, MarkerName, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return Marker{}, false, nil
@@ -93,7 +95,7 @@ func readMarker(dir string) (Marker, bool, error) {
 	case err != nil:
 		return Marker{}, false, err
 	}
-	f := os.NewFile(uintptr(fd), markerName)
+	f := os.NewFile(uintptr(fd), MarkerName)
 	defer f.Close()
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {

@@ -185,7 +185,7 @@ func TestEmptyWork(t *testing.T) {
 	mkdir(t, top+"/link-work", volatile+"/incompat/volatile", volatile+"/rest", top+"/fresh")
 	do(t, os.Symlink(top+"/outside", top+"/link-work/work"), os.Symlink("w", top+"/link"))
 	for _, path := range []string{"/w", "/w", "/link-work", "/fresh", "/none"} {
-		if err := safedir.EmptyWork(top + path); err != nil {
+		if err := safedir.EmptyWork(t.Context(), top+path); err != nil {
 			t.Errorf("%s: %v", path, err)
 		}
 	}
@@ -198,14 +198,14 @@ func TestEmptyWork(t *testing.T) {
 	if exists(top + "/link-work/work") {
 		t.Error("a symlink stayed in the kernel's place")
 	}
-	err := safedir.EmptyWork(top + "/volatile")
+	err := safedir.EmptyWork(t.Context(), top+"/volatile")
 	if v, ok := errors.AsType[*safedir.VolatileError](err); !ok || v.Path != volatile+"/incompat/volatile" {
 		t.Errorf("volatile: error %v", err)
 	}
 	if !exists(volatile + "/rest") {
 		t.Error("volatile: it was emptied all the same")
 	}
-	if _, ok := errors.AsType[*safedir.SymlinkError](safedir.EmptyWork(top + "/link")); !ok {
+	if _, ok := errors.AsType[*safedir.SymlinkError](safedir.EmptyWork(t.Context(), top+"/link")); !ok {
 		t.Error("a symlink to a workdir is followed")
 	}
 }

@@ -166,7 +166,7 @@ func openBelow(top, rel string, build bool) (dir int, name string, err error) {
 	if way == "." {
 		return dir, rel, nil
 	}
-	for _, part := range strings.Split(way, "/") {
+	for part := range strings.SplitSeq(way, "/") {
 		if build {
 			if err := makePrivate(dir, part); err != nil {
 				_ = unix.Close(dir)

@@ -22,15 +22,15 @@ func (e *VolatileError) Error() string {
 // EmptyWork empties WORKDIR/work, the kernel's scratch, where a crash may leave what makes the next mount fall back to
 // read-only silently. It touches nothing else: WORKDIR/index is part of the client's data. Nothing may be mounted on
 // that workdir. A workdir that is not there is no error. The mark of a volatile mount is left alone: *VolatileError.
-func EmptyWork(workdir string) error {
-	err := emptyWork(workdir)
+func EmptyWork(ctx context.Context, workdir string) error {
+	err := emptyWork(ctx, workdir)
 	if err != nil {
 		return fmt.Errorf("cannot empty workdir %s: %w", workdir, err)
 	}
 	return nil
 }
 
-func emptyWork(workdir string) error {
+func emptyWork(ctx context.Context, workdir string) error {
 	work, err := openDir(workdir, unix.O_PATH)
 	if errors.Is(err, unix.ENOENT) {
 		return nil
@@ -60,5 +60,5 @@ func emptyWork(workdir string) error {
 		_ = unix.Close(dir)
 		return &VolatileError{Path: filepath.Join(path, "incompat", "volatile")}
 	}
-	return empty(context.Background(), dir, path)
+	return empty(ctx, dir, path)
 }

@@ -10,10 +10,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	"golang.org/x/sys/unix"
 
 	"github.com/overlayd/overlayd/internal/overlayfs"
@@ -50,8 +52,9 @@ func (r Result) Empty() bool { return r.Files+r.Directories+r.Deletions == 0 }
 // whole or not at all. All above it must be root's alone: who can write there changes what every client of the layer
 // gets.
 func ToDirectory(ctx context.Context, c Client, dir string) (r Result, err error) {
+	var w *writer
 	fail := func(err error) (Result, error) {
-		return Result{}, fmt.Errorf("cannot commit to %s: %w", dir, err)
+		return Result{}, fmt.Errorf("cannot commit to %s: %w", dir, w.reason(err, filepath.Dir(dir)))
 	}
 	target, err := c.place(dir)
 	if err != nil {
@@ -63,8 +66,7 @@ func ToDirectory(ctx context.Context, c Client, dir string) (r Result, err error
 	if err := safedir.CheckOwner(filepath.Dir(target)); err != nil {
 		return fail(err)
 	}
-	w, err := c.begin(ctx)
-	if err != nil {
+	if w, err = c.begin(ctx); err != nil {
 		return fail(err)
 	}
 	defer w.close()
@@ -72,7 +74,7 @@ func ToDirectory(ctx context.Context, c Client, dir string) (r Result, err error
 	if err := w.survey(nil); err != nil {
 		return fail(err)
 	}
-	s, err := newStage(target, c.marker())
+	s, err := newStage(ctx, target, c.marker())
 	if err != nil {
 		return fail(err)
 	}
@@ -98,8 +100,12 @@ func ToDirectory(ctx context.Context, c Client, dir string) (r Result, err error
 // ToArchive makes the layer as the tar file, an absolute path, which must not be there; it appears whole or not at all,
 // and is root's alone to read. It is compressed if its name ends in .gz or .tgz.
 func ToArchive(ctx context.Context, c Client, file string) (r Result, err error) {
+	var w *writer
 	fail := func(err error) (Result, error) {
-		return Result{}, fmt.Errorf("cannot commit to %s: %w", file, err)
+		return Result{}, fmt.Errorf("cannot commit to %s: %w", file, w.reason(err, filepath.Dir(file)))
+	}
+	if err := CheckArchive(file); err != nil {
+		return fail(err)
 	}
 	target, err := c.place(file)
 	if err != nil {
@@ -108,15 +114,14 @@ func ToArchive(ctx context.Context, c Client, file string) (r Result, err error)
 	if _, err := os.Lstat(target); err == nil {
 		return fail(errors.New("it exists already; remove it, or name another file"))
 	}
-	w, err := c.begin(ctx)
-	if err != nil {
+	if w, err = c.begin(ctx); err != nil {
 		return fail(err)
 	}
 	defer w.close()
 	if err := w.survey(representable); err != nil {
 		return fail(err)
 	}
-	s, err := newStage(target, c.marker())
+	s, err := newStage(ctx, target, c.marker())
 	if err != nil {
 		return fail(err)
 	}
@@ -126,8 +131,7 @@ func ToArchive(ctx context.Context, c Client, file string) (r Result, err error)
 	if err != nil {
 		return fail(err)
 	}
-	compressed := strings.HasSuffix(target, ".gz") || strings.HasSuffix(target, ".tgz")
-	if err := errors.Join(w.archive(f, compressed), f.Close()); err != nil {
+	if err := errors.Join(w.archive(f, compressed(target)), f.Close()); err != nil {
 		return fail(err)
 	}
 	if err := s.publish(name, unix.RENAME_NOREPLACE); err != nil {
@@ -146,10 +150,53 @@ func WriteArchive(ctx context.Context, c Client, out io.Writer) (Result, error) 
 	if err == nil {
 		err = w.archive(out, false)
 	}
+	if errors.Is(err, context.Canceled) {
+		err = &reasonError{"what was written is no whole archive", err}
+	}
 	if err != nil {
 		return Result{}, fmt.Errorf("cannot commit to an archive: %w", err)
 	}
 	return w.result, nil
+}
+
+// reason puts what ends a commit in dir into plain words, where what was under way just then does not matter.
+func (w *writer) reason(err error, dir string) error {
+	switch {
+	case errors.Is(err, context.Canceled):
+		return &reasonError{"nothing was written", err}
+	case errors.Is(err, unix.ENOSPC) && w != nil:
+		return &reasonError{fmt.Sprintf("no space left on the filesystem of %s; the layer takes about %s", dir,
+			humanize.IBytes(uint64(max(w.total, 0)))), err}
+	}
+	return err
+}
+
+// reasonError says an error in other words.
+type reasonError struct {
+	text string
+	err  error
+}
+
+func (e *reasonError) Error() string { return e.text }
+func (e *reasonError) Unwrap() error { return e.err }
+
+// compressed tells by the name of an archive whether it is to be compressed.
+func compressed(name string) bool {
+	return strings.HasSuffix(name, ".gz") || strings.HasSuffix(name, ".tgz")
+}
+
+// foreignEndings are those of archives that this package does not write, and that nobody means a plain tar by.
+var foreignEndings = []string{
+	".7z", ".br", ".bz2", ".cpio", ".lz", ".lz4", ".lzma", ".lzo", ".rar", ".sz", ".taz", ".tbz", ".tbz2", ".tlz", ".txz",
+	".tzst", ".xz", ".z", ".zip", ".zst",
+}
+
+// CheckArchive refuses a name for an archive that promises what ToArchive does not write.
+func CheckArchive(name string) error {
+	if ending := path.Ext(name); slices.Contains(foreignEndings, strings.ToLower(ending)) {
+		return fmt.Errorf("%s is not supported; use .tar, .tar.gz or .tgz", ending)
+	}
+	return nil
 }
 
 func (c Client) marker() safedir.Marker {
@@ -165,23 +212,18 @@ func (c Client) begin(ctx context.Context) (*writer, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &writer{ctx: ctx, view: view, upper: -1, prefix: "trusted.overlay.", report: c.Progress}
+	w := &writer{ctx: ctx, view: view, prefix: "trusted.overlay.", report: c.Progress}
 	w.indexed = c.Config.Options["index"] != "off"
 	if _, ok := c.Config.Options["userxattr"]; ok {
 		w.prefix = "user.overlay."
-	}
-	w.upper, err = unix.Open(c.Config.Upper, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		w.close()
-		return nil, fmt.Errorf("cannot open the upperdir %s: %w", c.Config.Upper, err)
 	}
 	return w, nil
 }
 
 // archive writes the layer as a tar to out.
-func (w *writer) archive(out io.Writer, compressed bool) error {
+func (w *writer) archive(out io.Writer, pack bool) error {
 	var packed *gzip.Writer // its header has no name and no time
-	if compressed {
+	if pack {
 		packed = gzip.NewWriter(out)
 		out = packed
 	}

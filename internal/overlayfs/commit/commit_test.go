@@ -287,7 +287,8 @@ func TestNothingIsLeft(t *testing.T) {
 	b.sh("mkdir full; mount -t tmpfs -o size=10M,mode=0755 full full; mkdir there")
 	b.Cleanup(func() { b.sh("umount full") })
 	for _, target := range []string{"full/layer", "full/layer.tar"} {
-		if _, err := to(b.Context(), c, b.path(target)); !errors.Is(err, unix.ENOSPC) {
+		if _, err := to(b.Context(), c, b.path(target)); !errors.Is(err, unix.ENOSPC) ||
+			!strings.HasSuffix(err.Error(), ": no space left on the filesystem of "+b.path("full")+"; the layer takes about 38 MiB") {
 			t.Errorf("%s: %v, want ENOSPC", target, err)
 		}
 	}
@@ -298,7 +299,8 @@ func TestNothingIsLeft(t *testing.T) {
 				cancel()
 			}
 		}
-		if _, err := to(ctx, c, b.path(target)); !errors.Is(err, context.Canceled) {
+		if _, err := to(ctx, c, b.path(target)); !errors.Is(err, context.Canceled) ||
+			err.Error() != "cannot commit to "+b.path(target)+": nothing was written" {
 			t.Errorf("%s: %v, want context.Canceled", target, err)
 		}
 		c.Progress = func(int64, int64) { // it is overtaken
@@ -316,6 +318,26 @@ func TestNothingIsLeft(t *testing.T) {
 		if len(entries) > 0 {
 			t.Errorf("%v is left in %s", entries, dir)
 		}
+	}
+}
+
+// A name says how an archive is packed.
+func TestCheckArchive(t *testing.T) {
+	for name, ending := range map[string]string{
+		"-": "", "a": "", "a.tar": "", "a.tar.gz": "", "a.tgz": "", "a.layer": "", "xz": "", "a.xz/b.tar": "",
+		"a.tar.xz": ".xz", "a.tar.zst": ".zst", "a.TAR.BZ2": ".BZ2", "a.lz4": ".lz4", "a.zip": ".zip", "a.txz": ".txz",
+	} {
+		err := commit.CheckArchive(name)
+		switch {
+		case ending == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case ending != "" && (err == nil || err.Error() != ending+" is not supported; use .tar, .tar.gz or .tgz"):
+			t.Errorf("%s: %v, want one about %s", name, err, ending)
+		}
+	}
+	b, c := prepared(t, plain, ":", "echo x >file")
+	if _, err := commit.ToArchive(b.Context(), c, b.path("layer.tar.xz")); err == nil {
+		t.Error("an archive of the wrong kind was written")
 	}
 }
 

@@ -1,6 +1,7 @@
 package commit
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,15 +15,18 @@ import (
 // stage is a directory of ours beside a target. The target is made in it and then renamed, so that it appears whole
 // or not at all. Who makes one holds a lock on it; one without a lock is what a killed commit left.
 type stage struct {
+	ctx          context.Context // for cleaning up, which is not to be interrupted
 	path, target string
 	parent       *os.File // of both
 	dir          *os.File // locked; nil until it is ours
 }
 
 // newStage makes the stage for target, whose parent is free of symlinks, and removes one that was left behind.
-func newStage(target string, m safedir.Marker) (*stage, error) {
+func newStage(ctx context.Context, target string, m safedir.Marker) (*stage, error) {
 	above, name := filepath.Split(target)
-	s := &stage{path: filepath.Join(above, "."+name+".overlayd-commit"), target: target}
+	s := &stage{
+		ctx: context.WithoutCancel(ctx), path: filepath.Join(above, "."+name+".overlayd-commit"), target: target,
+	}
 	fail := func(err error) (*stage, error) {
 		return nil, errors.Join(fmt.Errorf("cannot use %s, where %s is to grow: %w", s.path, target, bare(err)), s.close())
 	}
@@ -107,7 +111,7 @@ func (s *stage) clear() error {
 		return err
 	}
 	if ours {
-		return safedir.RemoveTree(s.path)
+		return safedir.RemoveTreeContext(s.ctx, s.path)
 	}
 	// A commit may be killed before it has written the marker.
 	if os.Remove(s.path) != nil {
@@ -144,7 +148,7 @@ func (s *stage) publish(name string, flags uint) error {
 func (s *stage) close() error {
 	var err error
 	if s.dir != nil {
-		err = errors.Join(safedir.RemoveTree(s.path), s.dir.Close())
+		err = errors.Join(safedir.RemoveTreeContext(s.ctx, s.path), s.dir.Close())
 	}
 	if s.parent != nil {
 		err = errors.Join(err, s.parent.Close())

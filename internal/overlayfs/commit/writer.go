@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -22,7 +21,6 @@ type sink interface{ add(*entry) error }
 type writer struct {
 	ctx    context.Context
 	view   *layers.View
-	upper  int    // the upperdir, for marks that a view has resolved already
 	prefix string // of the overlay's own xattrs
 	// indexed says that a file may have more names than its link count tells.
 	indexed bool
@@ -42,12 +40,7 @@ type writer struct {
 
 type file struct{ dev, ino uint64 }
 
-func (w *writer) close() {
-	w.view.Close()
-	if w.upper >= 0 {
-		_ = unix.Close(w.upper)
-	}
-}
+func (w *writer) close() { w.view.Close() }
 
 // copied counts n bytes of contents, or of a hole passed over.
 func (w *writer) copied(n int64, hole bool) {
@@ -77,7 +70,9 @@ func (w *writer) survey(unfit func(*entry) string) error {
 		if !p.Merged.IsDir() {
 			w.total += p.Merged.Stat.Size
 		} else if p.Merged.Upper {
-			w.mark(p)
+			if err := w.mark(p); err != nil {
+				return err
+			}
 		}
 		if unfit == nil || shinesThrough(p) {
 			return nil
@@ -96,28 +91,20 @@ func (w *writer) survey(unfit func(*entry) string) error {
 
 // mark notes that an upper directory is opaque. It is no longer good for that if a directory below it was moved there
 // from a lowerdir: what came with it may be left to shine through in its old place.
-func (w *writer) mark(p *layers.Pair) {
-	dir, err := unix.Openat2(w.upper, "."+p.Path, &unix.OpenHow{
-		Flags:   unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_XDEV,
-	})
-	moved := err != nil // or too deep to look
-	if err == nil {
-		defer unix.Close(dir)
-		link := "/proc/self/fd/" + strconv.Itoa(dir)
-		var value [2]byte
-		n, err := unix.Getxattr(link, w.prefix+"opaque", value[:])
-		// The root is merged all the same, to the kernel.
-		if err == nil && string(value[:n]) == "y" && p.Base != nil && p.Base.IsDir() && p.Path != "/" {
-			w.opaque[p.Path] = true
-		}
-		_, err = unix.Getxattr(link, w.prefix+"redirect", nil)
-		moved = !errors.Is(err, unix.ENODATA)
+func (w *writer) mark(p *layers.Pair) error {
+	opaque, moved, err := p.Merged.Marks()
+	if err != nil {
+		return err
+	}
+	// The root is merged all the same, to the kernel.
+	if opaque && p.Base != nil && p.Base.IsDir() && p.Path != "/" {
+		w.opaque[p.Path] = true
 	}
 	for at := p.Path; moved && at != "/"; {
 		at = path.Dir(at)
 		delete(w.opaque, at)
 	}
+	return nil
 }
 
 // shinesThrough tells whether both sides of a path are one and the same thing in a lowerdir.
@@ -153,7 +140,8 @@ func (w *writer) write(to sink) error {
 			paths = append(paths, shown(w.first[id]))
 		}
 		slices.Sort(paths)
-		w.warn("these are copies in the layer, as not all their names were moved out of the lowerdirs: %s", some(paths))
+		w.warn("hard links to base files become copies: "+
+			"the base keeps some names of these, and a layer cannot link to what is in another: %s", some(paths))
 	}
 	if notes.Moved {
 		w.warn("the client wrote while it was read: the layer may hold some of that and lack some")

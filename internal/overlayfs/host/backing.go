@@ -1,7 +1,6 @@
 package host
 
 import (
-	"crypto/rand"
 	"errors"
 	"fmt"
 
@@ -60,16 +59,11 @@ func UserXattrs(dir string) (bool, error) {
 		return false, err
 	}
 	defer unix.Close(place)
-	name := ".overlayd-probe-" + rand.Text()
-	if err := unix.Mkdirat(place, name, 0o700); err != nil {
-		return false, fmt.Errorf("cannot try out attributes in %s: cannot make a directory: %w", dir, err)
-	}
-	defer func() { _ = unix.Unlinkat(place, name, unix.AT_REMOVEDIR) }()
-	probe, err := unix.Openat(place, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	probe, remove, err := makeTrial(place)
 	if err != nil {
 		return false, fmt.Errorf("cannot try out attributes in %s: %w", dir, err)
 	}
-	defer unix.Close(probe)
+	defer remove()
 	switch err := unix.Fsetxattr(probe, "user.overlayd-probe", []byte("y"), 0); {
 	case err == nil:
 		return true, nil

@@ -53,6 +53,8 @@ func (p *Prober) Look(path string) overlayfs.PathInfo {
 	}
 	if n.err != nil {
 		info.Err = n.err.Error()
+		// Data directories are root's alone. What is in them says nothing about the overlay to others.
+		info.Denied = errors.Is(n.err, unix.EACCES) && os.Geteuid() != 0
 	}
 	// Of what does not exist, the node has the status of the nearest directory that does.
 	info.BaseID = overlayfs.FileID{Dev: unix.Mkdev(n.st.Dev_major, n.st.Dev_minor), Ino: n.st.Ino}

@@ -1,11 +1,9 @@
 package host
 
 import (
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"path/filepath"
 
 	"golang.org/x/sys/unix"
 )
@@ -56,16 +54,11 @@ func CheckUpper(dir string) error {
 	case fs.Flags&unix.ST_RDONLY != 0:
 		return refuse("its filesystem is mounted read-only", "mount it read-write, or set read_only = true", unix.EROFS)
 	}
-	name := ".overlayd-probe-" + rand.Text()
-	if err := unix.Mkdirat(place, name, 0o700); err != nil {
-		return fmt.Errorf("cannot try out whether %s can hold an upperdir: cannot make a directory: %w", dir, err)
-	}
-	defer func() { _ = unix.Unlinkat(place, name, unix.AT_REMOVEDIR) }()
-	probe, err := unix.Openat(place, name, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	probe, remove, err := makeTrial(place)
 	if err != nil {
 		return fmt.Errorf("cannot try out whether %s can hold an upperdir: %w", dir, err)
 	}
-	defer unix.Close(probe)
+	defer remove()
 	const xattr = "trusted.overlay.overlayd-probe"
 	got := make([]byte, 8)
 	switch err := unix.Fsetxattr(probe, xattr, []byte("y"), 0); {
@@ -82,9 +75,6 @@ func CheckUpper(dir string) error {
 
 // tryEntries makes what the kernel makes in an upperdir: a whiteout, by a rename.
 func tryEntries(probe int, refuse func(cause, remedy string, err error) error) error {
-	for _, name := range []string{"file", "moved"} {
-		defer func() { _ = unix.Unlinkat(probe, name, 0) }()
-	}
 	fd, err := unix.Openat(probe, "file", unix.O_CREAT|unix.O_EXCL|unix.O_WRONLY|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return fmt.Errorf("cannot try out an upperdir: cannot make a file: %w", err)
@@ -133,41 +123,4 @@ func showsTypes(dir int) (bool, error) {
 			rest = rest[length:]
 		}
 	}
-}
-
-// trialDir opens the directory in which to try things out for dir: the one above dir if both are on one mount, else
-// dir itself; for a dir that does not exist the nearest one above that does.
-func trialDir(dir string) (int, error) {
-	how := unix.OpenHow{
-		Flags:   unix.O_RDONLY | unix.O_DIRECTORY | unix.O_CLOEXEC,
-		Resolve: unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS,
-	}
-	for at := filepath.Clean(dir); ; at = filepath.Dir(at) {
-		fd, err := unix.Openat2(unix.AT_FDCWD, at, &how)
-		if errors.Is(err, unix.ENOENT) && at != "/" {
-			continue
-		}
-		if err != nil {
-			return -1, fmt.Errorf("cannot look at %s: %w", at, err)
-		}
-		if at != filepath.Clean(dir) || at == "/" {
-			return fd, nil
-		}
-		above, err := unix.Openat(fd, "..", int(how.Flags), 0)
-		if err != nil {
-			return fd, nil //nolint:nilerr // then the trial is made in the directory itself
-		}
-		if sameMount(fd, above) {
-			_ = unix.Close(fd)
-			return above, nil
-		}
-		_ = unix.Close(above)
-		return fd, nil
-	}
-}
-
-func sameMount(a, b int) bool {
-	var sa, sb unix.Statx_t
-	return unix.Statx(a, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &sa) == nil &&
-		unix.Statx(b, "", unix.AT_EMPTY_PATH, unix.STATX_MNT_ID, &sb) == nil && sa.Mnt_id == sb.Mnt_id
 }

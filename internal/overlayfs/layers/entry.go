@@ -101,6 +101,17 @@ func (e *Entry) Xattrs() (map[string][]byte, error) {
 	return all, nil
 }
 
+// Marks tells of a directory in the upperdir whether it hides all below it (opaque), and whether what is below it has
+// another name there, because the client moved it (redirected).
+func (e *Entry) Marks() (opaque, redirected bool, err error) {
+	value, err := e.node.meta.mark("opaque")
+	if err != nil {
+		return false, false, err
+	}
+	to, err := e.node.meta.mark("redirect")
+	return string(value) == "y", to != nil, err
+}
+
 // xattrs are those that count in a comparison.
 func (e *Entry) xattrs() (map[string][]byte, error) {
 	all, err := e.Xattrs()

@@ -55,6 +55,19 @@ func TestDecisionTable(t *testing.T) {
 		},
 		{name: "all equal: no_op", was: []plan.Overlay{client("a")}, kind: plan.NoOp},
 		{
+			name: "unit, hidden below another mount: conflict", was: []plan.Overlay{client("a")},
+			then: func(w *world) { w.foreign("/m") }, kind: plan.Conflict, reason: "hidden: somebody (tmpfs)",
+		},
+		{
+			name: "unit, data that only root may look at: no_op", was: []plan.Overlay{client("a")},
+			then: func(w *world) {
+				for _, p := range []string{"/u/a/upper", "/u/a/work"} {
+					w.paths[p] = overlayfs.PathInfo{Path: p, Real: p, Denied: true, Err: "permission denied"}
+				}
+			},
+			kind: plan.NoOp,
+		},
+		{
 			name: "unit, not mounted: repair", was: []plan.Overlay{client("a")},
 			then: func(w *world) { w.umount("/m/a") }, kind: plan.Repair, via: plan.ViaSyscall, reason: "not mounted",
 		},

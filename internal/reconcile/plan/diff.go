@@ -97,6 +97,9 @@ func (b *builder) decide(g *goal) *Change {
 	if odd != "" {
 		problems = append(problems, odd)
 	}
+	if len(stack) == 0 {
+		problems = append(problems, b.hidden(g)...)
+	}
 	for _, p := range problems {
 		c.conflict("%s", p)
 	}

@@ -59,6 +59,7 @@ func (g *goal) hostProblems(o *Observed) []string {
 
 	m := o.path(g.Mountpoint)
 	switch {
+	case m.Denied:
 	case m.Err != "":
 		add("cannot look at mountpoint %s: %s", g.Mountpoint, m.Err)
 	case m.Symlink != "":
@@ -79,6 +80,7 @@ func (g *goal) lowerProblem(info overlayfs.PathInfo, resolved string, add func(s
 		return // it lies on an overlay that may not be mounted yet
 	}
 	switch {
+	case info.Denied: // warnings tell
 	case info.Err != "":
 		add("cannot look at lowerdir %s: %s", info.Path, info.Err)
 	case !info.Exists && info.Symlink != "":
@@ -99,6 +101,8 @@ func (g *goal) upperProblems(o *Observed, add func(string, ...any)) {
 	for _, dir := range []struct{ what, path string }{{"upperdir", g.Upper}, {"workdir", g.Work}} {
 		info := o.path(dir.path)
 		switch {
+		case info.Denied:
+			continue
 		case info.Err != "":
 			add("cannot look at %s %s: %s", dir.what, dir.path, info.Err)
 			continue
@@ -142,8 +146,13 @@ func (g *goal) unsafe(what string, info overlayfs.PathInfo, add func(string, ...
 // warnings lists what the spec allows in words although it trusts somebody besides root.
 func (g *goal) warnings(o *Observed) []string {
 	var out []string
+	for _, p := range g.paths() {
+		if o.path(p).Denied {
+			out = append(out, "only root may look at "+p+", so whether it is as it has to be is not known")
+		}
+	}
 	if g.Applied != nil {
-		return nil // that was said when it was applied
+		return out // the rest was said when it was applied
 	}
 	if g.AllowUnsafeParent {
 		for _, p := range []string{g.Upper, g.Work, g.Mountpoint} {
@@ -180,7 +189,7 @@ func (g *goal) lostData(o *Observed, live overlayfs.Mount) []string {
 	for _, dir := range []struct{ what, want, is string }{
 		{"upperdir", g.Upper, live.Overlay.Upper}, {"workdir", g.Work, live.Overlay.Work},
 	} {
-		if dir.want == dir.is && !o.path(dir.want).Exists {
+		if info := o.path(dir.want); dir.want == dir.is && !info.Exists && !info.Denied {
 			return []string{fmt.Sprintf("%s %s was removed while it is mounted, and what the client writes is lost at "+
 				"the unmount: copy what matters out of %s, unmount it, then apply", dir.what, dir.want, g.Mountpoint)}
 		}

@@ -44,6 +44,17 @@ func (b *builder) classify(g *goal, stack []overlayfs.Mount, applied bool) (live
 	return &top, ""
 }
 
+// hidden finds the overlay's own mount where something that was mounted over a directory above has put it out of reach.
+func (b *builder) hidden(g *goal) []string {
+	for _, m := range b.o.Mounts.Hidden(g.Mountpoint) {
+		if over, ok := b.o.Mounts.Covering(g.Mountpoint); ok && m.Overlay != nil {
+			return []string{"an overlay is mounted at " + g.Mountpoint + ", and hidden: " + over.Source + " (" + over.FSType +
+				") was mounted over " + over.Mountpoint + " later: unmount that"}
+		}
+	}
+	return nil
+}
+
 func (b *builder) compare(g *goal, m overlayfs.Mount) overlayfs.Difference {
 	same := b.o.same
 	if m.Source == Label {

@@ -41,25 +41,41 @@ func TestReset(t *testing.T) {
 		mounts   bool
 		resets   bool
 	}{
-		"mounted": {world: func(t *testing.T) *world { return made(t) }, kind: plan.ResetKind,
-			reason: "/u/a/upper is DELETED", unmounts: 1, mounts: true, resets: true},
-		"kept": {world: func(t *testing.T) *world { return made(t) }, reset: plan.Reset{Keep: true},
-			kind: plan.ResetKind, reason: "/u/a/upper is set aside", unmounts: 1, mounts: true, resets: true},
-		"one path": {world: func(t *testing.T) *world { return made(t) }, reset: plan.Reset{Paths: []string{"/etc/x"}},
-			kind: plan.ResetKind, reason: "what the client did to /etc/x is DELETED", unmounts: 1, mounts: true, resets: true},
+		"mounted": {
+			world: func(t *testing.T) *world { return made(t) }, kind: plan.ResetKind,
+			reason: "/u/a/upper is DELETED", unmounts: 1, mounts: true, resets: true,
+		},
+		"kept": {
+			world: func(t *testing.T) *world { return made(t) }, reset: plan.Reset{Keep: true},
+			kind: plan.ResetKind, reason: "/u/a/upper is set aside", unmounts: 1, mounts: true, resets: true,
+		},
+		"one path": {
+			world: func(t *testing.T) *world { return made(t) }, reset: plan.Reset{Paths: []string{"/etc/x"}},
+			kind: plan.ResetKind, reason: "what the client did to /etc/x is DELETED", unmounts: 1, mounts: true, resets: true,
+		},
 		"pristine": {world: func(t *testing.T) *world { return made(t) }, facts: plan.ResetFacts{Pristine: true}, kind: plan.NoOp},
-		"not mounted": {world: func(t *testing.T) *world { w := made(t); w.umount(at); return w },
-			kind: plan.ResetKind, reason: "stays so", resets: true},
-		"interrupted while it was down": {world: func(t *testing.T) *world { w := made(t); w.umount(at); return w },
-			facts: plan.ResetFacts{Pristine: true, Halfway: true}, kind: plan.ResetKind, mounts: true, resets: true},
-		"interrupted before its units were started": {world: func(t *testing.T) *world { return made(t) },
-			facts: plan.ResetFacts{Pristine: true, Halfway: true}, kind: plan.ResetKind, reason: "started again"},
-		"interrupted while deleting": {world: func(t *testing.T) *world { return made(t) },
+		"not mounted": {
+			world: func(t *testing.T) *world { w := made(t); w.umount(at); return w },
+			kind:  plan.ResetKind, reason: "stays so", resets: true,
+		},
+		"interrupted while it was down": {
+			world: func(t *testing.T) *world { w := made(t); w.umount(at); return w },
+			facts: plan.ResetFacts{Pristine: true, Halfway: true}, kind: plan.ResetKind, mounts: true, resets: true,
+		},
+		"interrupted before its units were started": {
+			world: func(t *testing.T) *world { return made(t) },
+			facts: plan.ResetFacts{Pristine: true, Halfway: true}, kind: plan.ResetKind, reason: "started again",
+		},
+		"interrupted while deleting": {
+			world: func(t *testing.T) *world { return made(t) },
 			facts: plan.ResetFacts{Pristine: true, Leftovers: []string{"/u/a/upper.trash"}},
-			kind:  plan.ResetKind, reason: "/u/a/upper.trash"},
-		"a path that cannot go alone": {world: func(t *testing.T) *world { return made(t) },
+			kind:  plan.ResetKind, reason: "/u/a/upper.trash",
+		},
+		"a path that cannot go alone": {
+			world: func(t *testing.T) *world { return made(t) },
 			reset: plan.Reset{Paths: []string{"/d/f"}}, facts: plan.ResetFacts{Problems: []string{"the client deleted /d"}},
-			kind: plan.Conflict, reason: "the client deleted /d"},
+			kind: plan.Conflict, reason: "the client deleted /d",
+		},
 		"data that overlayd did not make": {world: func(t *testing.T) *world {
 			w := newWorld(t)
 			w.dir("/base", "/u/a/upper", "/u/a/work")
@@ -80,8 +96,10 @@ func TestReset(t *testing.T) {
 		"read-only": {world: func(t *testing.T) *world {
 			return settled(t, plan.Overlay{Mountpoint: at, Lower: []string{"/base", "/tools"}})
 		}, kind: plan.Conflict, reason: "read-only"},
-		"something else is mounted there": {world: func(t *testing.T) *world { w := made(t); w.foreign(at); return w },
-			kind: plan.Conflict, reason: "on top"},
+		"something else is mounted there": {
+			world: func(t *testing.T) *world { w := made(t); w.foreign(at); return w },
+			kind:  plan.Conflict, reason: "on top",
+		},
 		"mounted otherwise than applied": {world: func(t *testing.T) *world {
 			w := made(t)
 			c := w.mounts[0].config
