@@ -93,7 +93,7 @@ func (a *app) applySpec(cmd *cobra.Command, l loaded, f actFlags, t *targetFlags
 		return emptyError(n)
 	}
 	return a.act(cmd, l.desired, t, f, p, reconcile.ApplyOptions{}, actWords{
-		plan: planWords{title: "Plan", inSync: "Nothing to do."}, question: "Apply these changes?", title: "Apply",
+		plan: planWords{title: "Plan", inSync: "Nothing to do."}, question: "Apply these changes?", title: "Apply", saved: true,
 	})
 }
 
@@ -107,6 +107,7 @@ func emptyError(deletes int) error {
 type actWords struct {
 	plan     planWords
 	question string
+	saved    bool   // it can carry out a saved plan
 	title    string // of the report's last line
 }
 
@@ -125,7 +126,11 @@ func (a *app) act(cmd *cobra.Command, d plan.Desired, t *targetFlags, f actFlags
 	}
 	if !f.autoApprove {
 		if f.json {
-			return errors.New("nothing was done: --json asks nothing, so it needs --auto-approve or a saved plan")
+			needs := "--auto-approve"
+			if words.saved {
+				needs += " or a saved plan"
+			}
+			return errors.New("nothing was done: --json asks nothing, so it needs " + needs)
 		}
 		if err := a.approve(cmd.Context(), words.question, "use --auto-approve"); err != nil {
 			return err
@@ -152,7 +157,7 @@ func (a *app) carryOut(cmd *cobra.Command, d plan.Desired, f actFlags, opt recon
 // showReport shows a report, and gives the exit code: as failure or the report says.
 func (a *app) showReport(report reconcile.Report, failure error, asJSON bool, title string) error {
 	if asJSON {
-		if err := a.writeJSON(newReportJSON(report, failure)); err != nil {
+		if err := a.writeJSON(newReportJSON(report, failure)); err != nil && failure == nil {
 			return err
 		}
 	} else {

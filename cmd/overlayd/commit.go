@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 	"github.com/zclconf/go-cty/cty"
 
-	"github.com/overlayd/overlayd/internal/inventory"
 	"github.com/overlayd/overlayd/internal/overlayfs/commit"
 	"github.com/overlayd/overlayd/internal/overlayfs/host"
 )
@@ -25,7 +25,8 @@ func (a *app) commitCommand() *cobra.Command {
 		Short: "Make a layer of what a client changed",
 		Long: `Commit writes what a client changed as a layer of its own. The client is not
 disturbed, and may be mounted or not; what it writes meanwhile may be in the
-layer or not.
+layer or not. PATH is any path in the overlay; the layer is always of the whole
+overlay. With --root the client is one of the tree, DIR and FILE are not.
 
 With --to the layer is a new directory, DIR. As the topmost of the client's
 lowerdirs it gives other clients exactly that client's view: whiteouts, opaque
@@ -35,7 +36,8 @@ DIR must not be there, or be empty; all above it must belong to root alone.
 With --archive it is the tar file FILE, a layer of an OCI image as podman and
 umoci read it: deletions are files named .wh.NAME. It is compressed if FILE
 ends in .gz or .tgz, "-" is standard output, and the same changes give the same
-bytes. A tar holds no sockets, and no holes.
+bytes. A tar holds no sockets, and no holes. FILE is root's alone (mode 0600),
+whatever the umask is: it holds what only some may read.
 
 Either appears whole or not at all.`,
 		Example: `  overlayd commit 'overlay.client["client_1"]' --to /srv/layers/tools
@@ -44,12 +46,12 @@ Either appears whole or not at all.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			given := cmd.Flags().Changed
 			switch {
-			case a.treeRoot() != "":
-				return usageError{errors.New("--root: nothing is mounted in a tree, so no client changed anything"), cmd}
 			case given("to") == given("archive"):
 				return usageError{errors.New("name either a directory (--to DIR) or an archive (--archive FILE)"), cmd}
 			case given("to") && to == "" || given("archive") && archive == "":
 				return usageError{errors.New("an empty path is not a place for a layer"), cmd}
+			case given("archive") && commit.CheckArchive(archive) != nil:
+				return usageError{fmt.Errorf("--archive %s: %w", archive, commit.CheckArchive(archive)), cmd}
 			case archive == "-" && isTerminal(a.out):
 				return usageError{errors.New("--archive -: an archive is not for a terminal; name a file, or redirect it"), cmd}
 			}
@@ -64,7 +66,7 @@ Either appears whole or not at all.`,
 
 // commit makes a layer as a directory or, if archive is not empty, as an archive.
 func (a *app) commit(ctx context.Context, ref, to, archive string) error {
-	o, err := a.findOverlay(ref)
+	o, config, err := a.findLayers(ref)
 	if err != nil {
 		return err
 	}
@@ -77,7 +79,7 @@ func (a *app) commit(ctx context.Context, ref, to, archive string) error {
 	}
 	progress, done := a.copying()
 	c := commit.Client{
-		Address: o.Address, Mountpoint: o.Mountpoint, Mounted: o.Mounted, Config: o.Config, Defaults: defaults,
+		Address: o.Address, Mountpoint: o.Mountpoint, Mounted: o.Mounted, Config: config, Defaults: defaults,
 		Progress: progress,
 	}
 	var result commit.Result
@@ -103,19 +105,18 @@ func (a *app) commit(ctx context.Context, ref, to, archive string) error {
 	for _, w := range result.Warnings {
 		a.note(w)
 	}
-	printCommit(report, result, o, to, archive)
+	var stack []string
+	if in, ok := a.inTree(to); to != "" && ok {
+		stack = append([]string{in}, o.Config.Lower...)
+	}
+	printCommit(report, result, cmp.Or(to, archive), stack)
 	return nil
 }
 
-// printCommit says what a layer holds, and how to use it.
-func printCommit(w io.Writer, r commit.Result, o inventory.Overlay, to, archive string) {
-	place := to
-	switch archive {
-	case "":
-	case "-":
+// printCommit says what a layer holds, and the lowerdirs to use it with, if any.
+func printCommit(w io.Writer, r commit.Result, place string, stack []string) {
+	if place == "-" {
 		place = "standard output"
-	default:
-		place = archive
 	}
 	what := "nothing changed, so the layer is empty"
 	if !r.Empty() {
@@ -138,8 +139,8 @@ func printCommit(w io.Writer, r commit.Result, o inventory.Overlay, to, archive 
 	if r.DiffID != "" {
 		fmt.Fprintf(w, "Its diff ID is %s.\n", r.DiffID)
 	}
-	if to != "" && !r.Empty() {
-		fmt.Fprintf(w, "To use it, put it on top:\n\n%s\n", lowerdirs(append([]string{to}, o.Config.Lower...)))
+	if len(stack) > 0 && !r.Empty() {
+		fmt.Fprintf(w, "To use it, put it on top:\n\n%s\n", lowerdirs(stack))
 	}
 }
 

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -16,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/overlayd/overlayd/internal/inventory"
-	"github.com/overlayd/overlayd/internal/overlayfs/host"
 	ovl "github.com/overlayd/overlayd/internal/overlayfs/layers"
 )
 
@@ -51,23 +49,26 @@ func (a *app) diffCommand() *cobra.Command {
 		Short: "Show what a client changed",
 		Long: `Diff shows what differs between an overlay and its lowerdirs, a line per path:
 
-  A path  added, with all that is in it
+  A path  added; what is in an added directory has lines of its own
   C path  changed: contents, type, owner, mode, ACL or other xattr
-  D path  deleted, a directory as one
+  D path  deleted; a directory has one line, with all that was in it
+
+PATH is any path in the overlay; the diff is always of the whole overlay.
 
 It reads the upperdir, mounted or not, so it takes as long as there are changes.
+With --root it is a client of the tree, in which nothing need be mounted.
 Times do not count: a file that was only touched, or written as it was before,
 is no change. Nor does the owner or mode of the root, which is the upperdir's.
 Names with control characters are quoted as in Go and C.
 
 With --shadowed it shows the files that hide a base file which has changed since
-the client made its own: when that was, and when the base file last changed.`,
+the client made its own: when that was, and when the base file last changed (its
+ctime, so touching or replacing it counts). It looks at files only: what the
+client deleted, by itself or with its directory, is not listed, whatever the
+base has there now, as nothing tells when that was deleted.`,
 		Example: "  overlayd diff 'overlay.client[\"client_1\"]'\n  overlayd diff --shadowed /overlaytest/merged/client_1",
 		Args:    oneOverlay,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if root := a.treeRoot(); root != "" {
-				return usageError{fmt.Errorf("--root: nothing is mounted in %s, so no client changed anything", root), cmd}
-			}
 			out := &listing{w: bufio.NewWriter(a.out), paint: painter(a.colour(a.out))}
 			err := a.diff(cmd.Context(), args[0], out, shadowed, asJSON)
 			if !asJSON {
@@ -90,11 +91,11 @@ the client made its own: when that was, and when the base file last changed.`,
 
 // diff writes the result while it is found: there may be more of it than fits into memory.
 func (a *app) diff(ctx context.Context, ref string, out *listing, shadowed, asJSON bool) error {
-	o, err := a.findOverlay(ref)
+	o, c, err := a.findLayers(ref)
 	if err != nil {
 		return err
 	}
-	view, err := openLayers(o)
+	view, err := openLayers(o, c)
 	if err != nil {
 		return fmt.Errorf("%s: %w", o, err)
 	}
@@ -137,19 +138,6 @@ func (a *app) diff(ctx context.Context, ref string, out *listing, shadowed, asJS
 // note says what to know about a result.
 func (a *app) note(text string) { fmt.Fprintln(a.err, wrap("Note: "+text, columns(a.err), "      ")) }
 
-// openLayers opens an overlay's layers for reading.
-func openLayers(o inventory.Overlay) (*ovl.View, error) {
-	defaults, err := host.ReadDefaults()
-	if err != nil {
-		return nil, err
-	}
-	mountpoint := ""
-	if o.Mounted {
-		mountpoint = o.Mountpoint
-	}
-	return ovl.Open(o.Config, mountpoint, defaults)
-}
-
 // listing writes results one by one.
 type listing struct {
 	w       *bufio.Writer
@@ -177,15 +165,6 @@ func (l *listing) addShadow(s ovl.Shadow) error {
 	_, err := fmt.Fprintf(l.w, "%s  %s  %s\n",
 		s.Copied.Format(time.DateTime), s.BaseChanged.Format(time.DateTime), quoted(s.Path))
 	return err
-}
-
-// quoted is an absolute path for a line of its own. One that would spoil the line, or the terminal, is quoted; a quote
-// at the beginning tells.
-func quoted(path string) string {
-	if utf8.ValidString(path) && strings.IndexFunc(path, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
-		return path
-	}
-	return strconv.Quote(path)
 }
 
 // beginJSON writes what comes before the list, in the form of writeJSON.

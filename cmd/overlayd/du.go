@@ -19,6 +19,7 @@ import (
 	"github.com/overlayd/overlayd/internal/inventory"
 	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/overlayfs/host"
+	"github.com/overlayd/overlayd/internal/reconcile/plan"
 	"github.com/overlayd/overlayd/internal/usage"
 )
 
@@ -81,12 +82,11 @@ func parallelReads() int { return max(4, 2*runtime.NumCPU()) }
 
 // duClients gives the overlays to measure, and all there are.
 func (a *app) duClients(cmd *cobra.Command, args []string) (clients, all []usage.Overlay, err error) {
-	t := targetFlags{texts: args}
-	targets, err := t.targets(cmd)
+	i, err := inventory.Read(a.host())
 	if err != nil {
 		return nil, nil, err
 	}
-	i, err := inventory.Read(a.host())
+	targets, err := duTargets(i, cmd, args)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -94,10 +94,14 @@ func (a *app) duClients(cmd *cobra.Command, args []string) (clients, all []usage
 	if err != nil {
 		return nil, nil, err
 	}
+	every := i.All()
+	if err := errors.Join(a.onHost(asked), a.onHost(every)); err != nil {
+		return nil, nil, err
+	}
 	for _, o := range asked {
 		clients = append(clients, a.measured(o))
 	}
-	for _, o := range i.All() {
+	for _, o := range every {
 		all = append(all, a.measured(o))
 		if len(args) == 0 && o.Owner == overlayfs.OwnerOverlayd && o.Config.Upper != "" {
 			clients = append(clients, all[len(all)-1])
@@ -106,26 +110,40 @@ func (a *app) duClients(cmd *cobra.Command, args []string) (clients, all []usage
 	return clients, all, nil
 }
 
-// measured is an overlay as it is measured: with the paths of this host, not those of the tree of --root.
+// duTargets reads the addresses to count. A path is refused with the address that it belongs to, as reset does.
+func duTargets(i *inventory.Inventory, cmd *cobra.Command, args []string) ([]plan.Target, error) {
+	var out []plan.Target
+	for _, arg := range args {
+		if !inventory.IsAddress(arg) {
+			o, err := i.Find(reference(arg))
+			switch {
+			case err != nil:
+				return nil, fmt.Errorf("cannot count %q, which is no address: %w", arg, err)
+			case o.Address == "":
+				return nil, fmt.Errorf("cannot count the overlay mounted at %s: it is not overlayd's (%s)", o.Mountpoint, o.Owner)
+			}
+			return nil, usageError{fmt.Errorf("%s is a path; name the overlay by its address, %s", arg, o.Address), cmd}
+		}
+		t, err := plan.ParseTarget(arg)
+		if err != nil {
+			return nil, usageError{fmt.Errorf("cannot read address %q: write overlay.NAME, or overlay.NAME[\"KEY\"]", arg), cmd}
+		}
+		out = append(out, t)
+	}
+	return out, nil
+}
+
+// measured is an overlay, with its layers as on this host, as it is measured.
 func (a *app) measured(o inventory.Overlay) usage.Overlay {
-	out := usage.Overlay{Address: o.Address, Mountpoint: o.Mountpoint, Config: o.Config, Mounted: o.Mounted && !o.Hidden}
-	root := a.realRoot()
-	if root == "" {
-		return out
+	return usage.Overlay{
+		Address: o.Address, Mountpoint: filepath.Join("/", a.treeRoot(), o.Mountpoint), Config: o.Config,
+		Mounted: o.Mounted && !o.Hidden,
 	}
-	out.Mountpoint, out.Config.Lower = filepath.Join(root, o.Mountpoint), nil
-	for _, l := range o.Config.Lower {
-		out.Config.Lower = append(out.Config.Lower, filepath.Join(root, l))
-	}
-	if o.Config.Upper != "" {
-		out.Config.Upper, out.Config.Work = filepath.Join(root, o.Config.Upper), filepath.Join(root, o.Config.Work)
-	}
-	return out
 }
 
 // asInTree takes the root off the paths of a report again.
 func (a *app) asInTree(r usage.Report) {
-	root := a.realRoot()
+	root := a.treeRoot()
 	for i := range r.Clients {
 		c := &r.Clients[i]
 		c.Mountpoint, c.Config.Upper = strings.TrimPrefix(c.Mountpoint, root), strings.TrimPrefix(c.Config.Upper, root)
@@ -133,15 +151,6 @@ func (a *app) asInTree(r usage.Report) {
 	for i := range r.Bases {
 		r.Bases[i].Path = strings.TrimPrefix(r.Bases[i].Path, root)
 	}
-}
-
-// realRoot is the root of the tree without symlinks, as layers are shown; "" for the host itself.
-func (a *app) realRoot() string {
-	root := a.treeRoot()
-	if real, err := filepath.EvalSymlinks(root); err == nil && root != "" {
-		return real
-	}
-	return root
 }
 
 type duJSON struct {

@@ -87,7 +87,13 @@ func TestViewPrune(t *testing.T) {
 	}
 	takes := func(n int64) usage.Tree { return usage.Tree{Stored: usage.Usage{Bytes: n, Inodes: 3}} }
 	kept := dir("/var/lib/overlayd/b/upper.reset-20261123T131500Z", "overlay.b")
-	kept.Kept = true
+	kept.Kept, kept.SetAside = true, time.Date(2026, 11, 23, 13, 15, 0, 0, time.Local)
+	holds := dir("/var/lib/overlayd/d", "overlay.d")
+	holds.Kept = true
+	inUse := []reconcile.InUse{
+		{DataDir: dir("/var/lib/overlayd/e", "overlay.e"), By: "what is mounted at /mnt in the mount namespace of process 7"},
+		{DataDir: dir("/var/lib/overlayd/f", "overlay.f"), By: "what is mounted at /srv/f"},
+	}
 	leftover := dir("/var/lib/overlayd/.overlayd-prune-2f", "")
 	leftover.Leftover = true
 	found := func() []*garbage {
@@ -98,16 +104,23 @@ func TestViewPrune(t *testing.T) {
 			{DataDir: dir("/var/lib/overlayd/client.%0A", "overlay.client[\"\n\"]"), size: takes(4096)},
 		}
 	}
-	golden(t, "prune", func(w io.Writer) { printGarbage(w, false, found()) })
-	golden(t, "prune_kept", func(w io.Writer) { printGarbage(w, false, found()[2:3]) })
-	golden(t, "prune_none", func(w io.Writer) { printGarbage(w, true, nil); printPruned(w, w, true, true, nil) })
+	golden(t, "prune", func(w io.Writer) { printGarbage(w, false, found(), inUse) })
+	golden(t, "prune_kept", func(w io.Writer) { printGarbage(w, false, found()[2:3], nil) })
+	golden(t, "prune_none", func(w io.Writer) { printGarbage(w, true, nil, nil); printPruned(w, w, true, true, nil) })
+	golden(t, "prune_in_use", func(w io.Writer) { printGarbage(w, false, nil, inUse[1:]) })
+	golden(t, "prune_with_kept", func(w io.Writer) {
+		all := append(found(), &garbage{DataDir: holds, size: takes(1 << 20)})
+		all[2].stays = false
+		printGarbage(w, false, all, nil)
+	})
 	done := found()
 	done[0].deleted, done[1].deleted = true, true
 	done[3].err = errors.New("cannot delete /var/lib/overlayd/client.%0A: it is used meanwhile by what is mounted at /mnt")
 	golden(t, "prune_done", func(w io.Writer) { printPruned(w, w, false, false, done[:3]) })
 	golden(t, "prune_failed", func(w io.Writer) { printPruned(w, w, true, true, done) })
+	done[2].SetAside = time.Date(2026, 11, 23, 13, 15, 0, 0, time.UTC)
 	golden(t, "prune_json", func(w io.Writer) {
-		if err := (&app{streams: streams{out: w}}).writeJSON(newPruneJSON(done)); err != nil {
+		if err := (&app{streams: streams{out: w}}).writeJSON(newPruneJSON(done, inUse[:1])); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 
 	"github.com/spf13/cobra"
 )
@@ -20,6 +21,10 @@ One that is read-only is dashed. PATH is a file or a directory, by default
 It looks at the spec only, and not at what is mounted.`,
 		Example: "  overlayd graph | dot -Tsvg >overlays.svg\n  overlayd graph site.hcl | dot -Tpng >site.png",
 		RunE: func(_ *cobra.Command, args []string) error {
+			if a.withoutSpec(args) {
+				return fmt.Errorf("there is no %s to make a graph of: name the files of a spec, overlayd graph PATH",
+					a.paths(args)[0])
+			}
 			l, err := a.mustLoad(args, f, false)
 			if err != nil {
 				return err

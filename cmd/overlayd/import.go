@@ -35,6 +35,9 @@ What it leaves out is in the spec as a comment that says why: overlays of
 container engines, those that a unit mounts already, and what the language or
 the host does not allow.
 
+An overlay of overlayd's whose unit file is gone is written, too. Plan says
+update for it, as apply writes its unit again.
+
 With --fstab the overlays in /etc/fstab are written, too, mounted or not. Plan
 says conflict for these until their line is removed.`,
 		Example: "  overlayd import >/etc/overlayd/imported.hcl\n  overlayd plan",

@@ -68,7 +68,8 @@ type inspection struct {
 	users        plan.Impact
 	below, above []inventory.Overlay // by layers
 	hides        *overlayfs.Mount
-	inReach      []overlayfs.Mount // at the same place
+	beneath      []inventory.Overlay // of ours, at the same place
+	inReach      []overlayfs.Mount   // at the same place
 	outOfReach   []overlayfs.Mount
 	copies       []overlayfs.Mount
 }
@@ -78,12 +79,13 @@ func (a *app) inspect(ctx context.Context, ref string) (inspection, error) {
 	if err != nil {
 		return inspection{}, err
 	}
-	o, err := i.Find(reference(ref))
+	o, err := find(i, ref)
 	if err != nil {
 		return inspection{}, err
 	}
 	seen := inspection{
 		Overlay: o, state: reconcile.StateMounted, below: i.Below(o), above: i.Above(o), copies: i.Copies(o),
+		beneath: i.Beneath(o),
 	}
 	seen.inReach, seen.outOfReach = i.Neighbours(o)
 	if m, ok := i.Hides(o); ok {
@@ -114,8 +116,11 @@ func newInspectJSON(s inspection) inspectJSON {
 }
 
 func printInspection(w io.Writer, paint painter, width int, s inspection) {
-	fmt.Fprintf(w, "%s  %s\n", paint.bold(plain(cmp.Or(s.Address, s.Mountpoint))),
-		paint.paint(stateColours[s.state], string(s.state)))
+	fmt.Fprintf(w, "%s  %s\n", paint.bold(s.name()), paint.paint(stateColours[s.state], string(s.state)))
+	if s.hides != nil {
+		fmt.Fprintf(w, "  %s hidden by the %s mounted %s: unmount that\n", paint.paint("31;1", "!"), plain(s.hides.FSType),
+			s.over())
+	}
 	for _, r := range s.reasons {
 		fmt.Fprintf(w, "  %s %s\n", paint.dim("#"), wrapped(r, width, 4))
 	}
@@ -126,7 +131,10 @@ func printInspection(w io.Writer, paint painter, width int, s inspection) {
 			if k > 0 {
 				name = ""
 			}
-			fmt.Fprintf(w, "  %s%s\n", paint.dim(fmt.Sprintf("%-13s", name)), wrapped(value, width, indent))
+			if r.prose {
+				value = wrapped(value, width, indent)
+			}
+			fmt.Fprintf(w, "  %s%s\n", paint.dim(fmt.Sprintf("%-13s", name)), value)
 		}
 	}
 }
@@ -143,28 +151,63 @@ func wrapped(text string, width, indent int) string {
 type field struct {
 	name   string
 	values []string
+	prose  bool // is wrapped, and made plain. All else stays in one piece, to be copied, and is fit to print already.
 }
 
+// proseOf is a field of texts.
+func proseOf(name string, values ...string) field { return field{name, values, true} }
+
+// fieldOf is a field of one value, left out if that is empty.
 func fieldOf(name, value string) field {
 	if value == "" {
 		return field{}
 	}
-	return field{name, []string{value}}
+	return field{name: name, values: []string{value}}
+}
+
+// pathsOf is a field of paths, each as it can be given back.
+func pathsOf(name string, values ...string) field {
+	f := field{name: name}
+	for _, v := range values {
+		if v != "" {
+			f.values = append(f.values, quoted(v))
+		}
+	}
+	return f
+}
+
+// name is the title: the address, or where the overlay is.
+func (s inspection) name() string {
+	if s.Address != "" {
+		return plain(s.Address)
+	}
+	return quoted(s.Mountpoint)
+}
+
+// over tells where what hides the overlay is mounted.
+func (s inspection) over() string {
+	if s.hides.Mountpoint == s.Mountpoint {
+		return "on top of it"
+	}
+	return "at " + quoted(s.hides.Mountpoint)
 }
 
 func (s inspection) layers() []field {
 	return []field{
-		fieldOf("mountpoint", s.Mountpoint),
-		{"lowerdirs", s.Config.Lower},
-		{"data-only", s.Config.Data},
-		fieldOf("upperdir", cmp.Or(s.Config.Upper, "none: read-only")),
-		fieldOf("workdir", s.Config.Work),
-		fieldOf("options", allOptions(s.Config.Options)),
+		pathsOf("mountpoint", s.Mountpoint),
+		pathsOf("lowerdirs", s.Config.Lower...),
+		pathsOf("data-only", s.Config.Data...),
+		pathsOf("upperdir", cmp.Or(s.Config.Upper, "none: read-only")),
+		pathsOf("workdir", s.Config.Work),
+		proseOf("options", allOptions(s.Config.Options)...),
 	}
 }
 
 // allOptions lists options with those that are off: here nothing is left out.
-func allOptions(o overlayfs.Options) string {
+func allOptions(o overlayfs.Options) []string {
+	if len(o) == 0 {
+		return nil
+	}
 	var out []string
 	for _, name := range slices.Sorted(maps.Keys(o)) {
 		if value := o[name]; value != "" {
@@ -172,17 +215,17 @@ func allOptions(o overlayfs.Options) string {
 		}
 		out = append(out, name)
 	}
-	return strings.Join(out, ", ")
+	return []string{strings.Join(out, ", ")}
 }
 
 func (s inspection) identity() []field {
 	out := []field{
 		fieldOf("owner", string(s.Owner)),
-		fieldOf("unit", s.Unit),
-		fieldOf("unit file", s.UnitFile),
+		fieldOf("unit", plain(s.Unit)),
+		pathsOf("unit file", s.UnitFile),
 	}
 	if s.Applied != nil {
-		out = append(out, fieldOf("spec", s.Applied.Source))
+		out = append(out, pathsOf("spec", s.Applied.Source))
 		if s.Applied.PreventDestroy {
 			out = append(out, fieldOf("protected", "by prevent_destroy"))
 		}
@@ -193,22 +236,29 @@ func (s inspection) identity() []field {
 // place tells where the mount stands among others.
 func (s inspection) place() []field {
 	if !s.Mounted {
-		return []field{{"occupied by", mounts(s.inReach)}}
+		return []field{{name: "occupied by", values: mounts(s.inReach)}}
 	}
 	mount := fmt.Sprintf("%d, device %s, source %s", s.Mount.ID, s.Mount.Dev, orNone(s.Mount.Source))
 	if readOnly(s.Overlay) {
 		mount += ", read-only"
 	}
-	out := []field{fieldOf("mount", mount)}
-	same := s.inReach
+	out := []field{proseOf("mount", mount)}
 	if s.hides != nil {
 		out = append(out, fieldOf("hidden by", describe(*s.hides)))
-		same = slices.DeleteFunc(slices.Clone(same), func(m overlayfs.Mount) bool { return m.ID == s.hides.ID })
 	}
+	var beneath []string
+	for _, o := range s.beneath {
+		beneath = append(beneath, fmt.Sprintf("%s, mounted by unit %s", plain(o.Address), plain(o.Unit)))
+	}
+	same := slices.DeleteFunc(slices.Clone(s.inReach), func(m overlayfs.Mount) bool {
+		return s.hides != nil && m.ID == s.hides.ID ||
+			slices.ContainsFunc(s.beneath, func(o inventory.Overlay) bool { return o.Mount.ID == m.ID })
+	})
 	out = append(out,
-		field{"same place", mounts(same)},
-		field{"out of reach", mounts(s.outOfReach)},
-		field{"bind mounts", mountpoints(s.copies)},
+		field{name: "below it", values: beneath},
+		field{name: "same place", values: mounts(same)},
+		field{name: "out of reach", values: mounts(s.outOfReach)},
+		pathsOf("bind mounts", mountpoints(s.copies)...),
 	)
 	return out
 }
@@ -231,14 +281,14 @@ func mountpoints(all []overlayfs.Mount) []string {
 
 // describe names a mount of any kind.
 func describe(m overlayfs.Mount) string {
-	return fmt.Sprintf("%s at %s, source %s, mount %d", m.FSType, m.Mountpoint, orNone(m.Source), m.ID)
+	return fmt.Sprintf("%s at %s, source %s, mount %d", m.FSType, quoted(m.Mountpoint), orNone(plain(m.Source)), m.ID)
 }
 
 // usage tells what stands on the overlay, and what it stands on.
 func (s inspection) usage() []field {
 	out := []field{
-		{"stands on", overlays(s.below)},
-		{"carries", overlays(s.above)},
+		{name: "stands on", values: overlays(s.below)},
+		{name: "carries", values: overlays(s.above)},
 	}
 	if !s.Mounted {
 		return out
@@ -254,15 +304,16 @@ func (s inspection) usage() []field {
 		processes = append(processes, "none")
 	}
 	return append(out,
-		field{"mounts below", s.users.Mounts}, field{"needed by", s.users.Units}, field{"processes", processes})
+		pathsOf("mounts below", s.users.Mounts...), proseOf("needed by", s.users.Units...),
+		proseOf("processes", processes...))
 }
 
 func overlays(all []inventory.Overlay) []string {
 	var out []string
 	for _, o := range all {
-		name := o.Mountpoint
+		name := quoted(o.Mountpoint)
 		if o.Address != "" {
-			name = o.Address + " at " + o.Mountpoint
+			name = plain(o.Address) + " at " + name
 		}
 		out = append(out, name)
 	}

@@ -60,6 +60,21 @@ func TestViewInspect(t *testing.T) {
 	golden(t, "inspect", show(false, 0, all))
 	golden(t, "inspect_terminal", show(true, 80, all))
 
+	odd := inspection{Overlay: all.Overlay, state: reconcile.StateMounted}
+	long := "/srv" + strings.Repeat("/my documents", 8)
+	odd.Mountpoint, odd.Hidden = long+"/here", false
+	odd.Config.Lower, odd.Config.Upper = []string{long, "/srv/e\x1b[31m", "/srv/\u202etxt"}, "/srv/a\nb"
+	odd.beneath = []inventory.Overlay{{
+		Address: "overlay.seat", Unit: "srv-seat.mount", Mount: overlayfs.Mount{ID: 60, Mountpoint: odd.Mountpoint},
+	}}
+	odd.inReach = []overlayfs.Mount{odd.beneath[0].Mount, {ID: 61, FSType: "tmpfs", Mountpoint: odd.Mountpoint}}
+	odd.below = []inventory.Overlay{{Address: "overlay.base", Mountpoint: long}}
+	odd.users.Mounts = []string{long + "/here/cache"}
+	golden(t, "inspect_paths", show(false, 80, odd))
+	onTop := odd
+	onTop.hides = &overlayfs.Mount{ID: 99, FSType: "overlay", Mountpoint: odd.Mountpoint}
+	golden(t, "inspect_below", show(true, 80, onTop))
+
 	down := inspection{
 		Overlay: all.Overlay, state: reconcile.StateConflict, reasons: []string{"a reason"},
 		inReach: []overlayfs.Mount{{ID: 80, Mountpoint: "/srv/clients/ada", FSType: "tmpfs"}},
@@ -109,7 +124,14 @@ func TestViewList(t *testing.T) {
 			Mount:  overlayfs.Mount{Flags: overlayfs.Options{"ro": ""}},
 		},
 	}
-	golden(t, "list", func(w io.Writer) { printList(w, false, all[:2], false) })
-	golden(t, "list_all", func(w io.Writer) { printList(w, false, all, true) })
-	golden(t, "list_terminal", func(w io.Writer) { printList(w, true, all, true) })
+	golden(t, "list", func(w io.Writer) { printList(w, false, 0, all[:2], false) })
+	golden(t, "list_all", func(w io.Writer) { printList(w, false, 0, all, true) })
+	golden(t, "list_terminal", func(w io.Writer) { printList(w, true, 80, all, true) })
+	long := inventory.Overlay{
+		Address: `overlay.client["` + strings.Repeat("x", 50) + `"]`, Owner: overlayfs.OwnerOverlayd, Mountpoint: "/srv/x",
+	}
+	wide := inventory.Overlay{
+		Address: `overlay.client["日本語"]`, Owner: overlayfs.OwnerOverlayd, Mountpoint: "/srv/日本語",
+	}
+	golden(t, "list_long", func(w io.Writer) { printList(w, false, 80, append(all[:2], long, wide), false) })
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 
 	"github.com/hashicorp/hcl/v2"
@@ -58,7 +59,7 @@ func (a *app) writeFailure(message string, diags hcl.Diagnostics) {
 		Diagnostics   []diagnosticJSON `json:"diagnostics"`
 	}{formatVersion, message, diagnosticsJSON(diags)})
 	if err != nil {
-		a.log.WithError(err).Error("cannot write result")
+		fmt.Fprintf(a.err, "Error: %s\n", message) // that it could not be written says run
 	}
 }
 
@@ -161,6 +162,9 @@ func newReportJSON(r reconcile.Report, failure error) reportJSON {
 	}
 	for _, k := range plan.Kinds() {
 		out.Summary[k] = r.Count(k, reconcile.Done)
+	}
+	if n := r.Count(plan.ResetKind, reconcile.Done); n > 0 {
+		out.Summary[plan.ResetKind] = n
 	}
 	out.Summary[plan.Conflict] = r.Count(plan.Conflict, reconcile.Skipped)
 	out.Summary[plan.NoOp] = r.InSync

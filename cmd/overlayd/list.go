@@ -5,7 +5,8 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"text/tabwriter"
+	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -52,9 +53,10 @@ What is applied and not mounted is in "overlayd status".`,
 			}
 			switch {
 			case len(listed) > 0:
-				printList(a.out, painter(a.colour(a.out)), listed, all)
+				printList(a.out, painter(a.colour(a.out)), columns(a.out), listed, all)
 			case a.treeRoot() != "":
-				fmt.Fprintf(a.out, "No overlay is mounted: %s is a tree that is prepared.\n", a.treeRoot())
+				fmt.Fprintf(a.out, "No overlay is mounted: %s is a prepared tree, not a running host.\n",
+					quoted(a.treeRoot()))
 			case len(mounted) > 0:
 				fmt.Fprintf(a.out, "No overlay of overlayd is mounted. There are %d of others: overlayd list --all\n",
 					len(mounted))
@@ -93,27 +95,31 @@ func orNull(s string) *string {
 }
 
 // printList puts the mountpoint last: those of container engines are longer than a line.
-func printList(w io.Writer, paint painter, overlays []inventory.Overlay, owners bool) {
-	t := tabwriter.NewWriter(w, 0, 8, 2, ' ', 0)
-	row := func(owner, address, layers, mode, mountpoint string) {
-		if owners {
-			fmt.Fprintf(t, "%s\t", owner)
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", address, layers, mode, mountpoint)
-	}
-	row("OWNER", "ADDRESS", "LOWER", "MODE", "MOUNTPOINT")
+func printList(w io.Writer, paint painter, width int, overlays []inventory.Overlay, owners bool) {
+	rows := [][]string{{"OWNER", "ADDRESS", "LOWER", "MODE", "MOUNTPOINT"}}
 	for _, o := range overlays {
 		mode := "rw"
 		if readOnly(o) {
 			mode = "ro"
 		}
-		at := plain(o.Mountpoint)
+		at := quoted(o.Mountpoint)
 		if o.Hidden {
-			at += " " + paint.paint("33", "(hidden)")
+			at += " (hidden)"
 		}
-		row(string(o.Owner), plain(cmp.Or(o.Address, "-")), fmt.Sprint(len(o.Config.Lower)+len(o.Config.Data)), mode, at)
+		layers := strconv.Itoa(len(o.Config.Lower) + len(o.Config.Data))
+		rows = append(rows, []string{string(o.Owner), plain(cmp.Or(o.Address, "-")), layers, mode, at})
 	}
-	_ = t.Flush() // who cannot write to stdout cannot say so there
+	if !owners {
+		for i := range rows {
+			rows[i] = rows[i][1:]
+		}
+	}
+	for i, line := range align(rows, width) {
+		if i > 0 && overlays[i-1].Hidden {
+			line = strings.TrimSuffix(line, "(hidden)") + paint.paint("33", "(hidden)")
+		}
+		fmt.Fprintln(w, line)
+	}
 }
 
 // readOnly tells whether nobody can write to a mounted overlay: it has no upperdir, is mounted so, or the kernel fell

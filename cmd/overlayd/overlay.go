@@ -2,21 +2,36 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/overlayd/overlayd/internal/inventory"
+	"github.com/overlayd/overlayd/internal/reconcile/plan"
 )
 
-// findOverlay gives the overlay that an ADDRESS|PATH argument means. Its errors say what to do.
-func (a *app) findOverlay(ref string) (inventory.Overlay, error) {
-	i, err := inventory.Read(a.host())
-	if err != nil {
-		return inventory.Overlay{}, err
+// find gives the overlay that an ADDRESS|PATH argument means. Its errors say what to do. A name alone is a path, in the
+// working directory; where that leads to no overlay, the address may have been meant.
+func find(i *inventory.Inventory, ref string) (inventory.Overlay, error) {
+	o, err := i.Find(reference(ref))
+	if err == nil || ref == "" || inventory.IsAddress(ref) || strings.Contains(ref, "/") {
+		return o, err
 	}
-	return i.Find(reference(ref))
+	target, bad := plan.ParseTarget("overlay." + ref)
+	if bad != nil {
+		return o, err
+	}
+	meant, none := i.Match([]plan.Target{target})
+	if none != nil {
+		return o, err
+	}
+	var addresses []string
+	for _, m := range meant {
+		addresses = append(addresses, m.Address)
+	}
+	return o, fmt.Errorf("%w; did you mean %s?", err, list(addresses))
 }
 
 // reference is an ADDRESS|PATH argument with its path made absolute.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -12,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/overlayd/overlayd/internal/config"
+	"github.com/overlayd/overlayd/internal/inventory"
 	"github.com/overlayd/overlayd/internal/reconcile"
 	"github.com/overlayd/overlayd/internal/usage"
 )
@@ -33,15 +35,28 @@ func (a *app) pruneCommand() *cobra.Command {
 uses: no unit, no overlay of the spec in PATH (by default /etc/overlayd), and no
 mount in any mount namespace. Then it asks, and DELETES them. It looks in the
 spec's state_dir and where the data of what is applied lies, and takes only
-directories that bear overlayd's mark.
+directories that bear overlayd's mark. What nothing but a mount still uses, as
+in a container of a client that was removed, stays, and is listed apart.
 
-What "reset --keep" set aside is listed too, and deleted only with --kept. Data
-of an overlay with prevent_destroy is never deleted. With --json it asks nothing:
-without --auto-approve it lists only.`,
+What "reset --keep" set aside, UPPERDIR.reset-DATE, is listed too, and deleted
+only with --kept: what lies in directories with that mark, and beside upperdirs
+that overlayd made; what lies beside upperdirs of others' making is not. To look
+at it as the client saw it, mount it read-only on top of the lowerdirs:
+
+  mount -t overlay -o ro,lowerdir=UPPERDIR.reset-DATE:LOWERDIR overlay /mnt
+
+How to bring it back, see "overlayd reset --help".
+
+Data of an overlay with prevent_destroy is never deleted. With --json it asks
+nothing: without --auto-approve it lists only.`,
 		Example: "  overlayd prune\n  overlayd prune --json --auto-approve --kept",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.lockTimeout < 0 {
 				return usageError{fmt.Errorf("--lock-timeout %s: it takes a time such as 30s", f.lockTimeout), cmd}
+			}
+			if i := slices.IndexFunc(args, misplacedAddress); i >= 0 {
+				return usageError{fmt.Errorf("%s is an address, and prune takes no addresses but the files of a spec: what "+
+					"that does not declare is unused", args[i]), cmd}
 			}
 			var l loaded
 			stateDirs := []string{config.DefaultStateDir}
@@ -61,6 +76,12 @@ without --auto-approve it lists only.`,
 	cmd.Flags().BoolVar(&f.kept, "kept", false, "also what \"reset --keep\" set aside")
 	cmd.Flags().DurationVar(&f.lockTimeout, "lock-timeout", 30*time.Second, "wait this long for another overlayd")
 	return cmd
+}
+
+// misplacedAddress tells an address from the name of a file.
+func misplacedAddress(arg string) bool {
+	_, err := os.Lstat(arg)
+	return inventory.IsAddress(arg) && err != nil
 }
 
 // garbage is an unused data directory, what it takes, and what became of it.
@@ -88,12 +109,12 @@ func (a *app) prune(ctx context.Context, l loaded, stateDirs []string, f pruneFl
 		return err
 	}
 	if !f.json {
-		printGarbage(a.out, painter(a.colour(a.out)), found)
+		printGarbage(a.out, painter(a.colour(a.out)), found, unused.InUse)
 	}
 	doomed := slices.DeleteFunc(slices.Clone(found), func(g *garbage) bool { return g.stays })
 	switch {
 	case len(doomed) == 0, f.json && !f.autoApprove:
-		return a.showPruned(found, f.json)
+		return a.showPruned(found, unused.InUse, f.json)
 	case !f.autoApprove:
 		const question = "Delete these directories? What is DELETED cannot be brought back."
 		if err := a.approve(ctx, question, "use --auto-approve"); err != nil {
@@ -111,7 +132,7 @@ func (a *app) prune(ctx context.Context, l loaded, stateDirs []string, f pruneFl
 	for i, r := range results {
 		doomed[i].deleted, doomed[i].err = r.Err == nil, r.Err
 	}
-	return a.showPruned(found, f.json)
+	return a.showPruned(found, unused.InUse, f.json)
 }
 
 // sizes tells what the directories take.
@@ -134,9 +155,9 @@ func (a *app) sizes(ctx context.Context, dirs []reconcile.DataDir, kept bool) ([
 }
 
 // showPruned shows what was deleted and what not, and gives the exit code.
-func (a *app) showPruned(found []*garbage, asJSON bool) error {
+func (a *app) showPruned(found []*garbage, inUse []reconcile.InUse, asJSON bool) error {
 	if asJSON {
-		if err := a.writeJSON(newPruneJSON(found)); err != nil {
+		if err := a.writeJSON(newPruneJSON(found, inUse)); err != nil {
 			return err
 		}
 	} else {
@@ -154,21 +175,37 @@ type unusedJSON struct {
 	Mountpoint  string  `json:"mountpoint"`
 	StoredBytes *int64  `json:"stored_bytes"` // null where it could not be told
 	Kept        bool    `json:"kept"`
+	SetAside    *string `json:"set_aside"` // when; null for a whole data directory
 	Deleted     bool    `json:"deleted"`
 	Error       *string `json:"error"`
+}
+
+type inUseJSON struct {
+	Path       string `json:"path"`
+	Address    string `json:"address"`
+	Mountpoint string `json:"mountpoint"`
+	By         string `json:"by"`
 }
 
 type pruneJSON struct {
 	FormatVersion string       `json:"format_version"`
 	Changed       bool         `json:"changed"`
 	Unused        []unusedJSON `json:"unused"`
+	InUse         []inUseJSON  `json:"in_use"`
 }
 
-func newPruneJSON(found []*garbage) pruneJSON {
-	out := pruneJSON{FormatVersion: formatVersion, Unused: []unusedJSON{}}
+func newPruneJSON(found []*garbage, inUse []reconcile.InUse) pruneJSON {
+	out := pruneJSON{FormatVersion: formatVersion, Unused: []unusedJSON{}, InUse: []inUseJSON{}}
+	for _, u := range inUse {
+		out.InUse = append(out.InUse, inUseJSON{u.Path, u.Address, u.Mountpoint, u.By})
+	}
 	for _, g := range found {
 		j := unusedJSON{
 			Path: g.Path, Address: g.Address, Mountpoint: g.Mountpoint, Kept: g.Kept, Deleted: g.deleted,
+		}
+		if !g.SetAside.IsZero() {
+			text := g.SetAside.UTC().Format(time.RFC3339)
+			j.SetAside = &text
 		}
 		if g.size.Err == nil {
 			j.StoredBytes = &g.size.Stored.Bytes
@@ -183,12 +220,9 @@ func newPruneJSON(found []*garbage) pruneJSON {
 	return out
 }
 
-// printGarbage lists what is unused: first what goes, then what was set aside.
-func printGarbage(w io.Writer, paint painter, found []*garbage) {
-	if len(found) == 0 {
-		fmt.Fprintf(w, "%s No data directory of overlayd is unused.\n", paint.paint("32;1", "Nothing to prune."))
-		return
-	}
+// printGarbage lists what is unused, first what goes, then what was set aside; and what only a mount uses.
+func printGarbage(w io.Writer, paint painter, found []*garbage, inUse []reconcile.InUse) {
+	var parts []string
 	var goes, stays []*garbage
 	for _, g := range found {
 		if g.stays {
@@ -197,35 +231,53 @@ func printGarbage(w io.Writer, paint painter, found []*garbage) {
 			goes = append(goes, g)
 		}
 	}
+	if len(found) == 0 {
+		parts = append(parts, paint.paint("32;1", "Nothing to prune.")+" No data directory of overlayd is unused.\n")
+	}
 	if len(goes) > 0 {
-		fmt.Fprintln(w, "Unused, to delete:")
-		printSizes(w, goes)
-		fmt.Fprintln(w, paint.bold(fmt.Sprintf("Prune: %s to delete, %s.", directoryCount(len(goes)), size(bytesOf(goes)))))
+		parts = append(parts, "Unused, to delete:\n"+sizeTable(goes),
+			paint.bold(fmt.Sprintf("Prune: %s to delete, %s.", directoryCount(len(goes)), size(bytesOf(goes))))+"\n")
 	}
 	if len(stays) > 0 {
-		if len(goes) > 0 {
-			fmt.Fprintln(w)
-		}
-		fmt.Fprintln(w, "Set aside by reset --keep, to keep (--kept deletes them, too):")
-		printSizes(w, stays)
+		parts = append(parts, "Set aside by reset --keep, to keep (--kept deletes them, too):\n"+sizeTable(stays))
 	}
+	if len(inUse) > 0 {
+		text := &strings.Builder{}
+		fmt.Fprintln(text, "In use still, to stay:")
+		for _, u := range inUse {
+			fmt.Fprintf(text, "  %s  (%s)\n    by %s\n", plain(u.Path), plain(u.Address), plain(u.By))
+		}
+		parts = append(parts, text.String())
+	}
+	fmt.Fprint(w, strings.Join(parts, "\n"))
 }
 
-func printSizes(w io.Writer, list []*garbage) {
-	t := tabwriter.NewWriter(w, 9, 8, 2, ' ', tabwriter.AlignRight)
+func sizeTable(list []*garbage) string {
+	var text strings.Builder
+	t := tabwriter.NewWriter(&text, 9, 8, 2, ' ', tabwriter.AlignRight)
 	for _, g := range list {
 		bytes := size(g.size.Stored.Bytes)
 		if g.size.Err != nil {
 			bytes = "?"
 		}
-		about := g.Address
-		if g.Leftover {
-			about = strings.TrimPrefix(about+", its deletion was interrupted", ", ")
-		}
-		fmt.Fprintf(t, "%s\t  %s  (%s)\n", bytes, plain(g.Path), plain(about))
+		fmt.Fprintf(t, "%s\t  %s  (%s)\n", bytes, plain(g.Path), plain(about(g)))
 	}
-	_ = t.Flush() // who cannot write to stdout cannot say so there
-	fmt.Fprintln(w)
+	_ = t.Flush() // to memory
+	return text.String()
+}
+
+// about says whose a directory is, and what it is if it is no client's whole data.
+func about(g *garbage) string {
+	words := []string{g.Address}
+	switch {
+	case g.Leftover:
+		words = append(words, "its deletion was interrupted")
+	case !g.SetAside.IsZero():
+		words = append(words, "kept on "+g.SetAside.Local().Format("2006-01-02 15:04"))
+	case g.Kept:
+		words = append(words, "with what was kept in it")
+	}
+	return strings.TrimPrefix(strings.Join(words, ", "), ", ")
 }
 
 func bytesOf(list []*garbage) (n int64) {

@@ -1,16 +1,20 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path"
+	"path/filepath"
 	"strings"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 
 	"github.com/overlayd/overlayd/internal/inventory"
 	"github.com/overlayd/overlayd/internal/reconcile"
 	"github.com/overlayd/overlayd/internal/reconcile/plan"
+	"github.com/overlayd/overlayd/internal/usage"
 )
 
 func (a *app) resetCommand() *cobra.Command {
@@ -24,6 +28,11 @@ their units say. What the clients wrote is DELETED; with --keep it is set aside
 beside the upperdir, under a dated name that is printed. Services that need the
 mount are stopped and started again. One that processes use is left as it is,
 and they are named.
+
+What --keep set aside is the old upperdir: files as the client wrote them, and a
+0/0 device for each that it deleted. Copy out of it what is needed; to bring it
+all back, stop the overlay's unit, put it in the place of the upperdir, and
+"overlayd apply". "overlayd prune --kept" deletes it.
 
 ADDRESS is overlay.NAME for all instances of a block, or overlay.NAME["KEY"],
 where KEY may be a pattern. It needs no spec. With --path only that path of the
@@ -55,11 +64,16 @@ clients' view goes back to what the lowerdirs have.`,
 	return cmd
 }
 
+// checkPaths checks what --path says, and takes the slash away that completion adds to directories.
 func checkPaths(cmd *cobra.Command, paths []string) error {
-	for _, p := range paths {
+	for i, p := range paths {
+		if p != "/" {
+			p = strings.TrimSuffix(p, "/")
+			paths[i] = p
+		}
 		switch {
 		case !strings.HasPrefix(p, "/"):
-			return usageError{fmt.Errorf("--path %s: it takes an absolute path, in which / is the client's root", p), cmd}
+			return usageError{fmt.Errorf("--path %q: it takes an absolute path, in which / is the client's root", p), cmd}
 		case path.Clean(p) != p:
 			return usageError{fmt.Errorf("--path %s: write it as %s", p, path.Clean(p)), cmd}
 		case p == "/":
@@ -92,9 +106,12 @@ func (a *app) reset(cmd *cobra.Command, args []string, f actFlags, r plan.Reset)
 	if err != nil {
 		return err
 	}
-	inSync := "These overlays are pristine: " + addresses(overlays) + "."
+	inSync := "Pristine already: " + addresses(overlays) + "."
 	if len(r.Paths) > 0 {
-		inSync = "There is nothing to reset at " + strings.Join(r.Paths, ", ") + " of " + addresses(overlays) + "."
+		inSync = "As in the lowerdirs already: " + strings.Join(r.Paths, ", ") + " of " + addresses(overlays) + "."
+	}
+	if !f.autoApprove && !f.json {
+		sized(cmd.Context(), p, r, a.treeRoot())
 	}
 	question := "Reset these overlays? What is DELETED cannot be brought back."
 	if r.Keep {
@@ -119,7 +136,7 @@ func (a *app) matching(cmd *cobra.Command, args []string, t *targetFlags) ([]inv
 		if inventory.IsAddress(arg) {
 			continue
 		}
-		o, err := i.Find(reference(arg))
+		o, err := find(i, arg)
 		switch {
 		case err != nil:
 			return nil, fmt.Errorf("cannot reset %s: %w", arg, err)
@@ -136,9 +153,32 @@ func (a *app) matching(cmd *cobra.Command, args []string, t *targetFlags) ([]inv
 }
 
 func addresses(overlays []inventory.Overlay) string {
+	const most = 5
 	var out []string
-	for _, o := range overlays {
+	for i, o := range overlays {
+		if i == most && len(overlays) > most+1 {
+			out = append(out, fmt.Sprintf("and %d more", len(overlays)-most))
+			break
+		}
 		out = append(out, o.Address)
 	}
 	return strings.Join(out, ", ")
+}
+
+// sized says in a plan that somebody is asked about how much each client stores.
+func sized(ctx context.Context, p plan.Plan, r plan.Reset, root string) {
+	if len(r.Paths) > 0 {
+		return
+	}
+	for _, c := range p.Changes {
+		if c.Do.Reset == nil || len(c.Reasons) == 0 {
+			continue
+		}
+		trees, err := usage.Trees(ctx, []string{filepath.Join("/", root, c.After.Upperdir)}, usage.Options{Parallel: 1})
+		if err != nil || len(trees) != 1 || trees[0].Err != nil {
+			continue // the question is as good without it
+		}
+		c.Reasons[0] += fmt.Sprintf(" (%s, %s; overlayd diff shows more)",
+			count(int(trees[0].Stored.Inodes-1), "inode"), humanize.IBytes(uint64(trees[0].Stored.Bytes)))
+	}
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"github.com/overlayd/overlayd/internal/config"
 	"github.com/overlayd/overlayd/internal/reconcile"
 )
 
@@ -43,7 +44,7 @@ func (s streams) env(name string) (string, bool) {
 
 // isTerminal tells whether a stream is a terminal.
 func isTerminal(stream any) bool {
-	f, ok := stream.(*os.File)
+	f, ok := fileOf(stream)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
@@ -73,6 +74,8 @@ func (e usageError) Unwrap() error { return e.err }
 
 // run is the program: arguments in, exit code out.
 func run(ctx context.Context, args []string, s streams) int {
+	out := &output{w: s.out}
+	s.out = out
 	a := &app{streams: s}
 	root := a.command()
 	root.SetArgs(args)
@@ -80,6 +83,13 @@ func run(ctx context.Context, args []string, s streams) int {
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	err := root.ExecuteContext(ctx)
+	if failed := out.failure(); failed != nil {
+		if reported := new(exitCode); err == nil || errors.As(err, reported) || errors.Is(err, out.err) {
+			err = failed
+		} else {
+			err = fmt.Errorf("%w; and %w", err, failed)
+		}
+	}
 	var code exitCode
 	var usage usageError
 	switch {
@@ -88,11 +98,11 @@ func run(ctx context.Context, args []string, s streams) int {
 	case errors.As(err, &code):
 		return int(code)
 	case errors.As(err, &usage):
-		fmt.Fprintf(s.err, "Error: %v\n\n%s", usage.err, usage.cmd.UsageString())
+		fmt.Fprintf(s.err, "Error: %s\n\n%s", plainLines(usage.err), usage.cmd.UsageString())
 	case errors.Is(err, context.Canceled):
-		fmt.Fprintf(s.err, "Error: interrupted: %v\n", err)
+		fmt.Fprintf(s.err, "Error: interrupted: %s\n", plainLines(err))
 	default:
-		fmt.Fprintf(s.err, "Error: %v\n", err)
+		fmt.Fprintf(s.err, "Error: %s\n", plainLines(err))
 	}
 	return exitError
 }
@@ -109,11 +119,7 @@ overlay is a systemd mount unit, mounted at boot without any help of overlayd.`,
 		SilenceUsage:  true,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
-				hint := ""
-				if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-					hint = fmt.Sprintf("; did you mean %q?", near[0])
-				}
-				return usageError{fmt.Errorf("there is no command %q%s", args[0], hint), cmd}
+				return unknownCommand(cmd, args[0])
 			}
 			return nil
 		},
@@ -122,7 +128,6 @@ overlay is a systemd mount unit, mounted at boot without any help of overlayd.`,
 		},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.setUp(cmd) },
 	}
-	root.SuggestionsMinimumDistance = 2
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.logLevel, "log-level", "warn", "log what is at least this important: debug, info, warn, error")
 	flags.StringVar(&a.logFormat, "log-format", "text", "how to log: text or json")
@@ -141,6 +146,29 @@ overlay is a systemd mount unit, mounted at boot without any help of overlayd.`,
 	return root
 }
 
+// unknownCommand says that root has no command of that name, and which one may have been meant.
+func unknownCommand(root *cobra.Command, name string) error {
+	var names, begun []string
+	for _, c := range root.Commands() {
+		if !c.IsAvailableCommand() {
+			continue
+		}
+		names = append(names, c.Name())
+		if strings.HasPrefix(c.Name(), name) {
+			begun = append(begun, c.Name())
+		}
+	}
+	near := config.Nearest(name, names...)
+	if len(begun) == 1 {
+		near = begun[0]
+	}
+	hint := ""
+	if near != "" {
+		hint = fmt.Sprintf("; did you mean %q?", near)
+	}
+	return usageError{fmt.Errorf("there is no command %q%s", name, hint), root}
+}
+
 func helpCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "help [COMMAND]",
@@ -148,7 +176,7 @@ func helpCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			about, rest, err := cmd.Root().Find(args)
 			if err != nil || len(rest) > 0 {
-				return usageError{fmt.Errorf("there is no command %q", strings.Join(args, " ")), cmd.Root()}
+				return unknownCommand(cmd.Root(), strings.Join(args, " "))
 			}
 			return about.Help()
 		},

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
@@ -89,25 +88,28 @@ var stateColours = map[reconcile.State]string{
 }
 
 func (a *app) writeStatus(rows []reconcile.Row) {
-	printStatus(a.out, painter(a.colour(a.out)), rows)
+	printStatus(a.out, painter(a.colour(a.out)), columns(a.out), rows)
 }
 
-func printStatus(w io.Writer, paint painter, rows []reconcile.Row) {
+func printStatus(w io.Writer, paint painter, width int, rows []reconcile.Row) {
 	if len(rows) == 0 {
 		fmt.Fprintln(w, "No overlays: nothing is declared, and nothing is applied.")
 		return
 	}
-	// The states come before the table is made: tabwriter would count their colours as columns.
 	states := []string{paint.bold("STATE   ")}
-	var table strings.Builder
-	t := tabwriter.NewWriter(&table, 0, 8, 2, ' ', 0)
-	fmt.Fprintln(t, "ADDRESS\tMOUNTPOINT\tLAYERS")
+	table := [][]string{{"ADDRESS", "LAYERS", "MOUNTPOINT"}}
 	for _, r := range rows {
 		states = append(states, paint.paint(stateColours[r.State], fmt.Sprintf("%-8s", r.State)))
-		fmt.Fprintf(t, "%s\t%s\t%s\n", r.Address, r.Mountpoint, list(r.View.Lowerdirs))
+		var layers []string
+		for _, l := range r.View.Lowerdirs {
+			layers = append(layers, quoted(l))
+		}
+		table = append(table, []string{plain(r.Address), list(layers), quoted(r.Mountpoint)})
 	}
-	_ = t.Flush() // a strings.Builder takes everything
-	for i, line := range strings.Split(strings.TrimSuffix(table.String(), "\n"), "\n") {
+	if width > 0 {
+		width = max(width-10, 1) // the states take ten
+	}
+	for i, line := range align(table, width) {
 		fmt.Fprintf(w, "%s  %s\n", states[i], line)
 	}
 }

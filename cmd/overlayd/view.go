@@ -5,12 +5,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/rivo/uniseg"
 	"golang.org/x/term"
 
 	"github.com/overlayd/overlayd/internal/overlayfs"
@@ -35,7 +36,7 @@ func (a *app) width(stream any) uint { return uint(cmp.Or(columns(stream), 80)) 
 
 // columns is the width of a terminal, 0 for anything else: there the reader breaks the lines, if at all.
 func columns(stream any) int {
-	if f, ok := stream.(*os.File); ok {
+	if f, ok := fileOf(stream); ok {
 		if w, _, err := term.GetSize(int(f.Fd())); err == nil {
 			return max(w, 40)
 		}
@@ -43,15 +44,34 @@ func columns(stream any) int {
 	return 0
 }
 
-// plain takes control characters out of a text. Names of processes and the sources of other people's mounts are in it,
-// and they must not command root's terminal.
+// plain takes out of a text what cannot be seen: control characters, and those that turn the direction of writing or
+// have no width. Names of processes and the sources of other people's mounts are in it, and they must neither command
+// root's terminal nor deceive root.
 func plain(text string) string {
 	return strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
+		if !unicode.IsPrint(r) {
 			return unicode.ReplacementChar
 		}
 		return r
 	}, text)
+}
+
+// plainLines is the text of an error, which may have several lines; file names are in it, too.
+func plainLines(err error) string {
+	lines := strings.Split(err.Error(), "\n")
+	for i, l := range lines {
+		lines[i] = plain(l)
+	}
+	return strings.Join(lines, "\n")
+}
+
+// quoted is an absolute path for a line of its own. One that would spoil the line, or the terminal, is quoted; a quote
+// at the beginning tells.
+func quoted(path string) string {
+	if utf8.ValidString(path) && strings.IndexFunc(path, func(r rune) bool { return !unicode.IsPrint(r) }) < 0 {
+		return path
+	}
+	return strconv.Quote(path)
 }
 
 // wrap breaks a text between words so that no line has more than width columns, where words allow it. Later lines are
@@ -63,7 +83,7 @@ func wrap(text string, width int, indent string) string {
 	var b strings.Builder
 	room := width
 	for i, word := range strings.Split(text, " ") {
-		n := utf8.RuneCountInString(word)
+		n := uniseg.StringWidth(word)
 		switch {
 		case i == 0:
 		case n+1 > room:
@@ -287,7 +307,7 @@ func hits(c plan.Change) []string {
 		}
 		text := "in use by process " + strings.Join(names, ", ")
 		if len(c.Impact.Units) == 0 && !c.Do.Detach {
-			text += ": it stays as it is until that ends"
+			text += ": left as it is; end that, then try again"
 		}
 		out = append(out, text)
 	}

@@ -187,9 +187,17 @@ func TestViewStatus(t *testing.T) {
 		}
 		rows = append(rows, r)
 	}
-	golden(t, "status", func(w io.Writer) { printStatus(w, false, rows) })
-	golden(t, "status_terminal", func(w io.Writer) { printStatus(w, true, rows) })
-	golden(t, "status_none", func(w io.Writer) { printStatus(w, true, nil) })
+	golden(t, "status", func(w io.Writer) { printStatus(w, false, 0, rows) })
+	golden(t, "status_terminal", func(w io.Writer) { printStatus(w, true, 80, rows) })
+	golden(t, "status_none", func(w io.Writer) { printStatus(w, true, 80, nil) })
+	rows = append(rows[:3], reconcile.Row{
+		Address: `overlay.client["日本"]`, Mountpoint: "/srv/" + strings.Repeat("long/", 32), State: reconcile.StateMounted,
+		View: plan.View{Lowerdirs: []string{"/srv/e\x1b[31m"}},
+	}, reconcile.Row{
+		Address: `overlay.client["` + strings.Repeat("x", 50) + `"]`, Mountpoint: "/srv/x\u202ey",
+		State: reconcile.StatePending, View: plan.View{Lowerdirs: []string{"/srv/base"}},
+	})
+	golden(t, "status_long", func(w io.Writer) { printStatus(w, false, 80, rows) })
 }
 
 func TestWrap(t *testing.T) {

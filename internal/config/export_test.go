@@ -12,8 +12,3 @@ func FunctionNames() []string {
 
 // EscapeKey is what a key becomes in the name of a directory.
 var EscapeKey = escapeKey
-
-// Nearest looks for the name somebody meant.
-func Nearest(name string, candidates ...string) string {
-	return newSuggester().nearest(name, candidates)
-}

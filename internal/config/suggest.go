@@ -42,6 +42,12 @@ func (s *suggester) nearest(name string, candidates []string) string {
 	return best
 }
 
+// Nearest returns the candidate that somebody meant who wrote name, "" if none is
+// close. Of equally close ones it returns the first by name.
+func Nearest(name string, candidates ...string) string {
+	return newSuggester().nearest(name, candidates)
+}
+
 // didYouMean is the sentence for the end of a detail, with a blank before it.
 func (s *suggester) didYouMean(name string, candidates []string) string {
 	if n := s.nearest(name, candidates); n != "" {

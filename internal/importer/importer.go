@@ -152,7 +152,7 @@ func (h Host) mounted(m Mounted, line Line, inFstab bool, want Wanted) (*overlay
 	no := func(reason string) (*overlay, leftOut) { return nil, leftOut{reason: reason} }
 	switch {
 	case m.Address != "":
-		return nil, leftOut{reason: "managed by overlayd already", detail: m.Address}
+		return nil, leftOut{reason: managed, detail: m.Address}
 	case m.Hidden:
 		return no("out of reach below another mount")
 	case m.Engine != "" && !want.All:
@@ -273,6 +273,19 @@ func (d *Draft) LeaveOut(mountpoint, reason string, keepBlock bool) {
 	d.left = append(d.left, out)
 	d.overlays = slices.Delete(d.overlays, at, at+1)
 }
+
+// managed counts what is left out as it is managed by overlayd.
+func (d *Draft) managed() int {
+	n := 0
+	for _, l := range d.left {
+		if l.reason == managed {
+			n++
+		}
+	}
+	return n
+}
+
+const managed = "managed by overlayd already"
 
 // Count tells how many overlays are declared, and how many are comments only.
 func (d *Draft) Count() (declared, left int) { return len(d.overlays), len(d.left) }

@@ -232,3 +232,33 @@ func TestOrderDoesNotMatter(t *testing.T) {
 		}
 	}
 }
+
+// What there is nothing to import of is said in the first line.
+func TestNothingToImport(t *testing.T) {
+	at := func(mountpoint, address string) importer.Mounted {
+		return importer.Mounted{
+			Live:    overlayfs.Mount{Mountpoint: mountpoint, Root: "/", Overlay: &overlayfs.Config{Lower: []string{"/a", "/b"}}},
+			Address: address, Hidden: address == "",
+		}
+	}
+	for _, c := range []struct {
+		mounted []importer.Mounted
+		want    string
+	}{
+		{nil, "# No overlay is mounted on this host."},
+		{
+			[]importer.Mounted{at("/x", "overlay.x"), at("/y", "overlay.y")},
+			"# Nothing to import: overlayd manages every overlay here already.",
+		},
+		{
+			[]importer.Mounted{at("/x", "overlay.x"), at("/y", "")},
+			"# Nothing to import: what overlayd does not manage already cannot be declared.",
+		},
+		{[]importer.Mounted{at("/y", "")}, "# Nothing to import: no overlay here can be declared."},
+	} {
+		text := string(importer.New(importer.Host{Mounted: c.mounted}, importer.Wanted{}).Render().HCL)
+		if first, _, _ := strings.Cut(text, "\n"); first != c.want {
+			t.Errorf("%q, want %q", first, c.want)
+		}
+	}
+}

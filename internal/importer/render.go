@@ -38,8 +38,12 @@ func (d *Draft) Render() Text {
 	switch {
 	case d.none:
 		w.comment("No overlay is mounted on this host.")
+	case len(d.overlays) == 0 && d.managed() == len(d.left):
+		w.comment("Nothing to import: overlayd manages every overlay here already.")
+	case len(d.overlays) == 0 && d.managed() > 0:
+		w.comment("Nothing to import: what overlayd does not manage already cannot be declared.")
 	case len(d.overlays) == 0:
-		w.comment("No overlay here can be declared.")
+		w.comment("Nothing to import: no overlay here can be declared.")
 	default:
 		w.comment("Written by overlayd import. Save it as a .hcl file in /etc/overlayd, and see what overlayd plan says.")
 	}

@@ -90,6 +90,9 @@ func (i *Inventory) nearest(ref string) string {
 }
 
 func (i *Inventory) byPath(ref string) (Overlay, error) {
+	if ref == "" {
+		return Overlay{}, errors.New("cannot find an overlay of no name: give an address, overlay.NAME, or a path")
+	}
 	if !filepath.IsAbs(ref) {
 		return Overlay{}, fmt.Errorf("cannot find an overlay at %q: it is neither an address nor an absolute path", ref)
 	}
@@ -150,8 +153,12 @@ func (i *Inventory) mistaken(ref, at string) error {
 			return slices.ContainsFunc(layer.dirs(o.Config), func(dir string) bool { return i.inside(at, dir) })
 		})
 		if len(users) > 0 {
-			return fmt.Errorf("cannot find an overlay at %s: that is %s of %s; say %s", ref, layer.what,
-				join(users, Overlay.String), join(users, func(o Overlay) string { return cmp.Or(o.Address, o.Mountpoint) }))
+			instead := "name one of them"
+			if len(users) == 1 {
+				instead = "say " + cmp.Or(users[0].Address, users[0].Mountpoint)
+			}
+			return fmt.Errorf("cannot find an overlay at %s: that is %s of %s; %s", ref, layer.what,
+				join(users, Overlay.String), instead)
 		}
 	}
 	return nil

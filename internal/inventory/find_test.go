@@ -82,11 +82,11 @@ func TestFindErrors(t *testing.T) {
 		{"overlay.twice", "units for /none/twice/1, /none/twice/2 have this address; name the mountpoint"},
 		{"overlay.", "write overlay.NAME"},
 		{"overlay.pi[", "write overlay.NAME"},
-		{"", `cannot find an overlay at ""`},
+		{"", "cannot find an overlay of no name: give an address, overlay.NAME, or a path"},
 		{"m/a", "neither an address nor an absolute path"},
 		{"/none/a/u/etc", "cannot find an overlay at /none/a/u/etc: that is the upperdir of overlay.a; say overlay.a"},
 		{"/none/a/w", "the workdir of overlay.a; say overlay.a"},
-		{"/none/base", "a lowerdir of overlay.a, overlay.down; say overlay.a, overlay.down"},
+		{"/none/base", "a lowerdir of overlay.a, overlay.down; name one of them"},
 		// the nearest overlay above has them in its tree, but they are on a mount of their own there
 		{"/none/hand/data/up", "the upperdir of the overlay at /none/m/low; say /none/m/low"},
 		{"/none/hand/data/low/x", "a lowerdir of the overlay at /none/m/low; say /none/m/low"},

@@ -79,7 +79,9 @@ func New(applied plan.Desired, listing *systemd.Listing, table *overlayfs.Table)
 		}
 	}
 	taken := map[int]bool{}
+	managed := map[string]bool{} // mountpoints
 	for _, a := range applied.Overlays {
+		managed[a.Mountpoint] = true
 		o := Overlay{
 			Address: a.Address, Managed: true, Owner: overlayfs.OwnerOverlayd, Mountpoint: a.Mountpoint,
 			Config: a.Applied.Config, Unit: units.Name(a.Mountpoint), UnitFile: a.Applied.Path,
@@ -93,7 +95,9 @@ func New(applied plan.Desired, listing *systemd.Listing, table *overlayfs.Table)
 	}
 	for _, m := range i.mains(taken) {
 		o := Overlay{Owner: overlayfs.OwnerOf(m), Mountpoint: m.Mountpoint}
-		o.Unit, o.UnitFile = foreignUnit(m.Mountpoint, listing)
+		if !managed[m.Mountpoint] { // else it is over or below what our unit is about
+			o.Unit, o.UnitFile = foreignUnit(m.Mountpoint, listing)
+		}
 		i.put(&o, m)
 		i.overlays = append(i.overlays, o)
 	}

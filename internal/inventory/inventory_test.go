@@ -223,6 +223,24 @@ func TestForeignUnit(t *testing.T) {
 	}
 }
 
+// Our unit is ours, whatever else is mounted at its place; that an overlay of ours is below is said of the other one.
+func TestOnTopOfOurs(t *testing.T) {
+	listing := &systemd.Listing{Units: map[string]systemd.UnitFile{
+		"m-a.mount": {Name: "m-a.mount", Path: "/etc/systemd/system/m-a.mount", Text: []byte("[Mount]\n")},
+	}}
+	i := with(t, root+over(2, 1, "/m/a", "overlayd")+over(3, 2, "/m/a", "hand"), listing, applied("overlay.a", "/m/a"))
+	all := i.All()
+	if len(all) != 2 || all[0].Unit != "m-a.mount" || all[1].Unit != "" || all[1].UnitFile != "" {
+		t.Fatalf("got %+v", all)
+	}
+	if got := i.Beneath(all[0]); len(got) > 0 {
+		t.Errorf("beneath ours: %v", got)
+	}
+	if got := i.Beneath(all[1]); len(got) != 1 || got[0].Address != "overlay.a" {
+		t.Errorf("beneath the one by hand: %v", got)
+	}
+}
+
 func TestRelations(t *testing.T) {
 	i := take(t, root+over(2, 1, "/m/a", "overlayd")+line(3, 2, "0:3", "/", "/m/a/cache", "tmpfs", "cache", "")+
 		line(4, 1, "0:4", "/", "/m/child", "overlay", "overlayd", ",lowerdir=/m/a/usr:/t/lower")+

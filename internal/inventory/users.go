@@ -99,6 +99,20 @@ func (i *Inventory) Neighbours(o Overlay) (inReach, hidden []overlayfs.Mount) {
 	return others(i.table.At(o.Mountpoint)), others(i.table.Hidden(o.Mountpoint))
 }
 
+// Beneath gives the overlays with a unit of ours that are mounted at the place of o, below o.
+func (i *Inventory) Beneath(o Overlay) []Overlay {
+	var out []Overlay
+	for _, m := range i.table.At(o.Mountpoint) {
+		if !o.Mounted || m.ID == o.Mount.ID {
+			break
+		}
+		if k, ok := i.byMount[m.ID]; ok && i.overlays[k].Managed && i.overlays[k].Mount.ID == m.ID {
+			out = append(out, i.overlays[k])
+		}
+	}
+	return out
+}
+
 // Hides gives the mount on which path resolution ends at the place of a hidden overlay.
 func (i *Inventory) Hides(o Overlay) (overlayfs.Mount, bool) {
 	if !o.Hidden {
