@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"github.com/overlayd/overlayd/internal/config"
 	"github.com/overlayd/overlayd/internal/reconcile"
+	"github.com/overlayd/overlayd/internal/suggest"
 )
 
 // Exit codes. With --detailed-exitcode plan and drift tell a difference from success.
@@ -158,7 +158,7 @@ func unknownCommand(root *cobra.Command, name string) error {
 			begun = append(begun, c.Name())
 		}
 	}
-	near := config.Nearest(name, names...)
+	near := suggest.Nearest(name, names...)
 	if len(begun) == 1 {
 		near = begun[0]
 	}

@@ -235,23 +235,3 @@ func TestEscapeKeyIsInjective(t *testing.T) {
 		seen[got] = key
 	}
 }
-
-func TestNearest(t *testing.T) {
-	cases := []struct {
-		name       string
-		candidates []string
-		want       string
-	}{
-		{"mount_point", []string{"workdir", "mountpoint"}, "mountpoint"},
-		{"bse", []string{"base", "tools"}, "base"},
-		{"x", []string{"y"}, ""},
-		{"quite_different", []string{"base"}, ""},
-		{"bat", []string{"cat", "bar"}, "bar"},
-		{"", []string{"a"}, ""},
-	}
-	for _, c := range cases {
-		if got := config.Nearest(c.name, c.candidates...); got != c.want {
-			t.Errorf("%q: %q, want %q", c.name, got, c.want)
-		}
-	}
-}

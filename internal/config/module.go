@@ -50,7 +50,7 @@ type declaration struct {
 // module is a spec on its way from files to values.
 type module struct {
 	diags   *collector
-	suggest *suggester
+	suggest suggester
 	sources map[string]*hcl.File
 	abs     map[string]string // name of a spec file → absolute path
 	funcs   map[string]function.Function

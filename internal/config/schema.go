@@ -137,7 +137,7 @@ func (b *block) sub(kind, name string) *attr {
 // decoder turns bodies into blocks and tells what does not belong there.
 type decoder struct {
 	diags   *collector
-	suggest *suggester
+	suggest suggester
 }
 
 func (d *decoder) attributes(s *schema, where string, header hcl.Range, body *hclsyntax.Body) map[string]*attr {
@@ -151,7 +151,7 @@ func (d *decoder) attributes(s *schema, where string, header hcl.Range, body *hc
 		if !s.open && !slices.Contains(s.attrs, name) {
 			d.diags.add(problem(a.NameRange, "Unknown attribute", "%s", d.unknownAttribute(s, where, name)))
 			// A misspelled attribute is one mistake, not two.
-			delete(missing, d.suggest.nearest(name, s.attrs))
+			delete(missing, d.suggest.Nearest(name, s.attrs))
 			continue
 		}
 		out[name] = &attr{name: name, expr: a.Expr, rng: a.SrcRange}

@@ -20,27 +20,6 @@ import (
 // TestMain runs the tests apart: they mount, and /run is theirs.
 func TestMain(m *testing.M) { os.Exit(apart.Run(nil, m.Run)) }
 
-// scratch makes a directory on the tests' own tmpfs; what a test mounts below is taken away at its end.
-func scratch(t *testing.T) string {
-	t.Helper()
-	dir := apart.Dir(t)
-	t.Cleanup(func() {
-		table, err := host.ReadTable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range slices.Backward(table.Below(dir)) {
-			if err := unix.Unmount(m.Mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
-				t.Error(err)
-			}
-		}
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 func mkdir(t *testing.T, elements ...string) string {
 	t.Helper()
 	path := filepath.Join(elements...)
@@ -78,7 +57,7 @@ func about(t *testing.T, f doctor.Facts, path string) doctor.Filesystem {
 }
 
 func TestLookFilesystems(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	base := mkdir(t, top, "base")
 	mkdir(t, base, "file")
 	merged := overlay(t, top, "one", base)
@@ -159,7 +138,7 @@ func TestLookFilesystems(t *testing.T) {
 }
 
 func TestLookTries(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	base := mkdir(t, top, "base")
 	twice := overlay(t, top, "two", overlay(t, top, "one", base))
 	try := func(lower string, o overlayfs.Options) doctor.Overlay {
@@ -233,7 +212,7 @@ func TestLookCache(t *testing.T) {
 	}
 
 	// a link is not followed when it is read, and replaced when it is written
-	elsewhere := filepath.Join(scratch(t), "elsewhere")
+	elsewhere := filepath.Join(apart.Dir(t), "elsewhere")
 	if err := os.Rename(doctor.CacheFile, elsewhere); err != nil {
 		t.Fatal(err)
 	}

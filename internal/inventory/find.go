@@ -10,10 +10,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/agext/levenshtein"
-
 	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/reconcile/plan"
+	"github.com/overlayd/overlayd/internal/suggest"
 )
 
 const prefix = "overlay." // of every address
@@ -68,25 +67,18 @@ func (i *Inventory) unknown(ref string) error {
 // nearest gives the address, or the block, that differs least from ref, "" if none is close.
 func (i *Inventory) nearest(ref string) string {
 	name := strings.TrimPrefix(ref, prefix)
-	limit := max(2, len(name)/3)
-	if len(name) < 4 {
-		limit = 1
-	}
-	best, least := "", limit+1
+	candidates := make([]string, 0, len(i.overlays))
 	for _, o := range i.overlays {
 		other := strings.TrimPrefix(o.Address, prefix)
 		if !strings.Contains(name, "[") {
 			other, _, _ = strings.Cut(other, "[")
 		}
-		if d := len(other) - len(name); d > limit || -d > limit {
-			continue
-		}
-		// Where every letter differs it is no misspelling.
-		if d := levenshtein.Distance(name, other, nil); d < least && d < max(len(name), len(other)) {
-			best, least = prefix+other, d
-		}
+		candidates = append(candidates, other)
 	}
-	return best
+	if best := suggest.Nearest(name, candidates...); best != "" {
+		return prefix + best
+	}
+	return ""
 }
 
 func (i *Inventory) byPath(ref string) (Overlay, error) {

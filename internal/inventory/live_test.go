@@ -18,27 +18,6 @@ import (
 	"github.com/overlayd/overlayd/test/apart"
 )
 
-// scratch makes a directory; what a test mounts below is taken away at its end.
-func scratch(t *testing.T) string {
-	t.Helper()
-	dir := apart.Dir(t)
-	t.Cleanup(func() {
-		table, err := host.ReadTable()
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range slices.Backward(table.Below(dir)) {
-			if err := unix.Unmount(m.Mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
-				t.Errorf("cannot clean up %s: %v", m.Mountpoint, err)
-			}
-		}
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 func mkdirs(t *testing.T, top string, names ...string) {
 	t.Helper()
 	for _, name := range names {
@@ -87,7 +66,7 @@ func read(t *testing.T, root string) *inventory.Inventory {
 }
 
 func TestReadHost(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c := mount(t, "overlayd", top, "ours")
 	writeUnit(t, "", "overlay.ours", top+"/ours", c)
 	writeUnit(t, "", "overlay.down", top+"/down", c)
@@ -130,7 +109,7 @@ func TestReadHost(t *testing.T) {
 }
 
 func TestUsers(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	mount(t, "hand", top, "a")
 	mkdirs(t, top, "a/in", "a/cache", "bound")
 	for _, m := range []struct {
@@ -188,7 +167,7 @@ func TestUsers(t *testing.T) {
 
 // In a tree nothing is mounted, whatever is on this host; its paths are those that it will have, or as seen from here.
 func TestReadTree(t *testing.T) {
-	tree := scratch(t)
+	tree := apart.Dir(t)
 	mount(t, "overlayd", tree, "m")
 	c := overlayfs.Config{Lower: []string{"/base"}, Upper: "/u", Work: "/w", Options: overlayfs.Options{"index": "off"}}
 	writeUnit(t, tree, "overlay.m", "/m", c)

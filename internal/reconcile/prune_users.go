@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -259,49 +258,18 @@ func mountedAt(mountpoint string, pid int) string {
 	return fmt.Sprintf("what is mounted at %s in the mount namespace of process %d", mountpoint, pid)
 }
 
-// elsewhere looks at the mount namespaces of all processes, once at each.
+// elsewhere looks at the mounts of all other namespaces.
 func (p places) elsewhere() error {
-	own, err := os.Readlink("/proc/self/ns/mnt")
-	if err != nil {
-		return fmt.Errorf("cannot tell the own mount namespace: %w", err)
-	}
-	entries, err := os.ReadDir("/proc")
-	if err != nil {
-		return fmt.Errorf("cannot look for mount namespaces: %w", err)
-	}
-	seen := map[string]bool{own: true}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
+	var failed error
+	err := host.OtherNamespaces(func(n host.Namespace) {
+		table, err := overlayfs.ParseTable(bytes.NewReader(n.Table))
 		if err != nil {
-			continue
+			failed = fmt.Errorf("cannot read the mount table of process %d: %w", n.PID, err)
+			return
 		}
-		ns, err := os.Readlink("/proc/" + e.Name() + "/ns/mnt")
-		if err != nil || seen[ns] { // gone, or not ours to look at
-			continue
-		}
-		seen[ns] = p.namespace(pid)
-	}
-	return nil
-}
-
-// namespace looks at the mounts of a process; false when it went away meanwhile.
-func (p places) namespace(pid int) bool {
-	dir := fmt.Sprintf("/proc/%d/", pid)
-	text, err := os.ReadFile(dir + "mountinfo")
-	if err != nil {
-		return false
-	}
-	table, err := overlayfs.ParseTable(bytes.NewReader(text))
-	if err != nil {
-		return false
-	}
-	root, err := unix.Open(dir+"root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(root)
-	p.stand(table, root, pid)
-	return true
+		p.stand(table, n.Root, n.PID)
+	})
+	return errors.Join(err, failed)
 }
 
 // stand marks the candidates that a mount of this table has as its layers or its root, or that it stands in. Paths

@@ -13,6 +13,7 @@ import (
 
 	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/usage"
+	"github.com/overlayd/overlayd/test/apart"
 	"github.com/overlayd/overlayd/test/scramble"
 )
 
@@ -104,7 +105,7 @@ func TestFullCopyIsOne(t *testing.T) {
 }
 
 func compareWithCopy(t *testing.T, seed uint64, lowers int, options overlayfs.Options) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	merged := filepath.Join(top, "merged")
 	c := overlayfs.Config{
 		Upper: mkdir(t, top, "upper"), Work: mkdir(t, top, "work"), Options: overlayfs.Pin(options),

@@ -37,7 +37,7 @@ func TestTreeAsDu(t *testing.T) {
 		"wide":       `mkdir d; cd d; seq 30000 | xargs touch; seq -f d%g 3000 | xargs mkdir`,
 	} {
 		t.Run(name, func(t *testing.T) {
-			dir := scratch(t)
+			dir := apart.Dir(t)
 			sh(t, dir, script)
 			got := tree(t, dir)
 			if want := du(t, dir); got.Bytes != want {
@@ -53,7 +53,7 @@ func TestTreeAsDu(t *testing.T) {
 
 // A tree may be deeper than a path may be long, and than a process may have descriptors.
 func TestTreeDeep(t *testing.T) {
-	dir := scratch(t)
+	dir := apart.Dir(t)
 	const depth = 6000
 	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -92,7 +92,7 @@ func TestTreeDeep(t *testing.T) {
 
 // What is mounted in a tree is not part of it, and what the mount hides is.
 func TestTreeCrossesNoMount(t *testing.T) {
-	dir := scratch(t)
+	dir := apart.Dir(t)
 	sh(t, dir, `mkdir -p below/d; head -c 40000 /dev/zero >below/hidden; head -c 4096 /dev/zero >file`)
 	want := tree(t, dir)
 	mount := func(source, target, fstype string, flags uintptr) {
@@ -103,7 +103,7 @@ func TestTreeCrossesNoMount(t *testing.T) {
 	}
 	mount("other", "below", "tmpfs", 0)
 	sh(t, dir, `head -c 70000 /dev/zero >below/other`)
-	other := scratch(t)
+	other := apart.Dir(t)
 	sh(t, other, `head -c 90000 /dev/zero >f`)
 	mount(filepath.Join(other, "f"), "file", "", unix.MS_BIND)
 	if got := tree(t, dir); got != want {
@@ -113,7 +113,7 @@ func TestTreeCrossesNoMount(t *testing.T) {
 
 // Nothing is read beyond a symlink below the top; the top itself may be one, as for the kernel.
 func TestTreeTop(t *testing.T) {
-	dir := scratch(t)
+	dir := apart.Dir(t)
 	sh(t, dir, `mkdir d; head -c 9000 /dev/zero >d/f; ln -s d link; : >file`)
 	if got, want := tree(t, filepath.Join(dir, "link")), tree(t, filepath.Join(dir, "d")); got != want {
 		t.Errorf("%+v by a link, %+v directly", got, want)
@@ -137,7 +137,7 @@ func TestTreeCancelled(t *testing.T) {
 
 // Without the right to read, the error says what it takes.
 func TestTreeUnreadable(t *testing.T) {
-	dir := scratch(t)
+	dir := apart.Dir(t)
 	sh(t, dir, `mkdir -p d/e; chmod 700 d/e`)
 	apart.NeedRoot(t)
 	_, err := usage.CountAlone(t.Context(), dir)

@@ -1,51 +1,21 @@
 package usage_test
 
 import (
-	"bytes"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/test/apart"
 )
 
 // TestMain runs the tests apart, where they can mount.
 func TestMain(m *testing.M) { os.Exit(apart.Run(nil, m.Run)) }
-
-// scratch makes a directory on the tests' own tmpfs, where directories and short symlinks take no blocks. What a test
-// mounts below is taken away at its end.
-func scratch(t *testing.T) string {
-	t.Helper()
-	dir := apart.Dir(t)
-	t.Cleanup(func() {
-		text, err := os.ReadFile("/proc/self/mountinfo")
-		if err != nil {
-			t.Fatal(err)
-		}
-		table, err := overlayfs.ParseTable(bytes.NewReader(text))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, m := range slices.Backward(table.Below(dir)) {
-			if err := unix.Unmount(m.Mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
-				t.Errorf("cannot clean up %s: %v", m.Mountpoint, err)
-			}
-		}
-		// A tree can be deeper than os.RemoveAll likes.
-		if out, err := exec.Command("rm", "-rf", dir).CombinedOutput(); err != nil {
-			t.Errorf("cannot clean up: %v: %s", err, out)
-		}
-	})
-	return dir
-}
 
 // sh runs a shell script in dir.
 func sh(t *testing.T, dir, script string) string {

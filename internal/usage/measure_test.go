@@ -15,6 +15,7 @@ import (
 
 	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/usage"
+	"github.com/overlayd/overlayd/test/apart"
 )
 
 // newClient makes the directories of a client NAME below top: NAME/upper, NAME/work, mounted at m/NAME. Lowerdirs are
@@ -66,7 +67,7 @@ const (
 
 // A base is counted once, whoever shares it.
 func TestBaseIsStoredOnce(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	var clients []usage.Overlay
 	for i := range 20 {
 		clients = append(clients, mounted(t, newClient(t, top, fmt.Sprint("c", i), "base")))
@@ -92,7 +93,7 @@ func TestBaseIsStoredOnce(t *testing.T) {
 
 // Hard links between layers count where they come first.
 func TestHardLinksBetweenLayers(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	a, b := newClient(t, top, "a", "base1"), newClient(t, top, "b", "base2")
 	sh(t, top, data+`base1/f; ln base1/f base2/f; ln base1/f a/upper/f; echo x >base2/g`)
 	r := measure(t, []usage.Overlay{a, b})
@@ -104,7 +105,7 @@ func TestHardLinksBetweenLayers(t *testing.T) {
 // A layer inside another one, or that is some client's upperdir, is not counted twice, and each client sees all of its
 // own.
 func TestLayersInLayers(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	outer, inner := newClient(t, top, "outer", "base"), newClient(t, top, "inner", "base/inner")
 	sh(t, top, data+`base/f; `+data+`base/inner/g`)
 	r := measure(t, []usage.Overlay{outer, inner})
@@ -125,7 +126,7 @@ func TestLayersInLayers(t *testing.T) {
 
 // One layer by two paths is one.
 func TestSameLayerTwice(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	a, b, c := newClient(t, top, "a", "base"), newClient(t, top, "b", "bind"), newClient(t, top, "c")
 	sh(t, top, data+`base/f; ln -s base link`)
 	if err := unix.Mount(filepath.Join(top, "base"), filepath.Join(top, "bind"), "", unix.MS_BIND, ""); err != nil {
@@ -143,7 +144,7 @@ func TestSameLayerTwice(t *testing.T) {
 func TestStacked(t *testing.T) {
 	for _, up := range []bool{true, false} {
 		t.Run(fmt.Sprintf("mounted %t", up), func(t *testing.T) {
-			top := scratch(t)
+			top := apart.Dir(t)
 			sh(t, top, `mkdir -p base/d base/e; `+data+`base/d/f; `+data+`base/e/g`)
 			lower := mounted(t, newClient(t, top, "lower", "base"))
 			sh(t, top, `rm m/lower/d/f; `+data+`m/lower/new; `+data+`m/lower/e/new`)
@@ -178,7 +179,7 @@ func TestStacked(t *testing.T) {
 
 // An overlay may be mounted over its own base, which nobody sees then.
 func TestMountedOverItsBase(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c := newClient(t, top, "a", "m/a")
 	sh(t, top, data+`m/a/f; `+data+`m/a/g`)
 	c = mounted(t, c)
@@ -190,7 +191,7 @@ func TestMountedOverItsBase(t *testing.T) {
 
 // What is read-only stores nothing, and still would be copied.
 func TestReadOnly(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	sh(t, top, `mkdir one two; `+data+`one/f; `+data+`two/f; `+data+`two/g`)
 	r := measure(t, []usage.Overlay{{Config: overlayfs.Config{Lower: []string{top + "/one", top + "/two"}}}})
 	wantBases(t, top, r, fmt.Sprint("one ", size), fmt.Sprint("two ", 2*size))
@@ -199,7 +200,7 @@ func TestReadOnly(t *testing.T) {
 
 // A middle layer that replaces a directory hides what is below it, also from what the client deletes.
 func TestHiddenBelowHidden(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c := newClient(t, top, "c", "middle", "base")
 	sh(t, top, `mkdir -p base/a/b base/z/b; `+data+`base/a/b/f; `+data+`base/z/b/f
 		mkdir -p middle/a/b; setfattr -n trusted.overlay.opaque -v y middle/a; echo x >middle/a/b/g; `+data+`middle/k`)
@@ -212,7 +213,7 @@ func TestHiddenBelowHidden(t *testing.T) {
 
 // What cannot be read is told in its place, and the others are measured.
 func TestUnreadable(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	good, bad := newClient(t, top, "good", "base"), newClient(t, top, "bad", "nowhere")
 	gone := newClient(t, top, "gone", "base")
 	sh(t, top, data+`base/f; rmdir nowhere gone/upper`)
@@ -237,7 +238,7 @@ func TestUnreadable(t *testing.T) {
 }
 
 func TestMeasureProgress(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	a, b := newClient(t, top, "a", "base"), newClient(t, top, "b", "base")
 	sh(t, top, `cd base; seq 3000 | xargs touch`)
 	var done, steps atomic.Int64

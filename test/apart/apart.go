@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -62,8 +64,8 @@ func again() int {
 	return 0
 }
 
-// Dir makes a directory for a test on [Scratch]; removing it is the caller's, who knows what is mounted there. The test
-// needs root.
+// Dir makes a directory for a test on [Scratch]. At the test's end it is taken away, with all that is mounted below. The
+// test needs root.
 func Dir(t *testing.T) string {
 	t.Helper()
 	NeedRoot(t)
@@ -71,10 +73,34 @@ func Dir(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { tidy(t, dir) })
 	if err := os.Chmod(dir, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	return dir
+}
+
+func tidy(t *testing.T, dir string) {
+	text, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	plain := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`) // proc_pid_mountinfo(5)
+	for _, line := range slices.Backward(strings.Split(strings.TrimSpace(string(text)), "\n")) {
+		at := plain.Replace(strings.Fields(line)[4])
+		if !strings.HasPrefix(at, dir+"/") {
+			continue
+		}
+		// One that another unmount took along is gone already.
+		if err := unix.Unmount(at, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil && !errors.Is(err, unix.EINVAL) &&
+			!errors.Is(err, unix.ENOENT) {
+			t.Errorf("cannot clean up %s: %v", at, err)
+		}
+	}
+	// A tree can be deeper than os.RemoveAll likes.
+	if out, err := exec.Command("rm", "-rf", dir).CombinedOutput(); err != nil {
+		t.Errorf("cannot clean up: %v: %s", err, out)
+	}
 }
 
 // NeedRoot skips a test that needs root, or fails it where CI says that it must run.

@@ -22,7 +22,8 @@ var may = map[string][]string{
 	"internal/overlayfs":      nil,
 	"internal/units":          nil,
 	"internal/safedir":        nil,
-	"internal/config":         {"internal/overlayfs"},
+	"internal/suggest":        nil,
+	"internal/config":         {"internal/overlayfs", "internal/suggest"},
 	"internal/units/systemd":  {"internal/units"},
 	"internal/overlayfs/host": {"internal/overlayfs"},
 	"internal/reconcile/plan": {"internal/overlayfs", "internal/units"},
@@ -37,12 +38,12 @@ var may = map[string][]string{
 	"internal/doctor":           {"internal/overlayfs/host", "internal/units/systemd", "internal/overlayfs"},
 	"internal/inventory": {
 		"internal/reconcile", "internal/reconcile/plan", "internal/overlayfs/host", "internal/overlayfs", "internal/units",
-		"internal/units/systemd",
+		"internal/units/systemd", "internal/suggest",
 	},
 	"cmd/overlayd": {
 		"internal/inventory", "internal/reconcile", "internal/reconcile/plan", "internal/units/systemd",
 		"internal/overlayfs/host", "internal/overlayfs/layers", "internal/overlayfs/commit", "internal/usage",
-		"internal/importer", "internal/doctor", "internal/safedir", "internal/config", "internal/overlayfs",
+		"internal/importer", "internal/doctor", "internal/suggest", "internal/safedir", "internal/config", "internal/overlayfs",
 		"internal/units",
 	},
 	"test/apart":    nil, // for the tests of every package
@@ -59,7 +60,7 @@ var forTests = map[string]bool{"test/apart": true, "test/scramble": true}
 // pure packages get values and give values. These imports would let them look
 // at the machine, the clock or a log.
 var (
-	pure   = []string{"internal/overlayfs", "internal/units", "internal/reconcile/plan", "internal/config", "internal/importer"}
+	pure   = []string{"internal/overlayfs", "internal/units", "internal/reconcile/plan", "internal/config", "internal/importer", "internal/suggest"}
 	impure = map[string]string{
 		"os": "files", "os/exec": "programs", "os/user": "files", "io/ioutil": "files", "path/filepath": "files",
 		"time": "the clock", "math/rand": "chance", "math/rand/v2": "chance", "crypto/rand": "chance",

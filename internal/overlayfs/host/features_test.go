@@ -68,7 +68,7 @@ func TestTrialOptionsAgrees(t *testing.T) {
 				if host.OptionName(o.Name, value) != name {
 					continue
 				}
-				c, target := overlay(t, scratch(t), overlayfs.Options{o.Name: value})
+				c, target := overlay(t, apart.Dir(t), overlayfs.Options{o.Name: value})
 				if err := host.Mount("overlayd", target, c); (err == nil) != known[name] {
 					t.Errorf("%s: known is %t, mounting gives %v", name, known[name], err)
 				}
@@ -78,7 +78,7 @@ func TestTrialOptionsAgrees(t *testing.T) {
 }
 
 func TestBacking(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	d := dirs(t, top, "small", "plain")
 	if err := unix.Mount("small", d[0], "tmpfs", 0, "size=1m,nr_inodes=100"); err != nil {
 		t.Fatal(err)
@@ -109,7 +109,7 @@ func TestBacking(t *testing.T) {
 
 // TestUserXattrs agrees with the filesystem itself, and leaves nothing behind.
 func TestUserXattrs(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	dir := dirs(t, top, "dir")[0]
 	want := unix.Setxattr(dir, "user.test", []byte("y"), 0) == nil
 	got, err := host.UserXattrs(filepath.Join(dir, "not/yet/there"))

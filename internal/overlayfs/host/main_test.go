@@ -3,10 +3,7 @@ package host_test
 import (
 	"os"
 	"path/filepath"
-	"slices"
 	"testing"
-
-	"golang.org/x/sys/unix"
 
 	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/overlayfs/host"
@@ -15,24 +12,6 @@ import (
 
 // TestMain runs the tests apart: neither the host's mount table nor its filesystem matters.
 func TestMain(m *testing.M) { os.Exit(apart.Run(nil, m.Run)) }
-
-// scratch makes a directory on the tests' own tmpfs; what a test mounts below is taken away at its end.
-func scratch(t *testing.T) string {
-	t.Helper()
-	dir := apart.Dir(t)
-	t.Cleanup(func() {
-		mounts := table(t).Below(dir)
-		for _, m := range slices.Backward(mounts) {
-			if err := unix.Unmount(m.Mountpoint, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
-				t.Errorf("cannot clean up %s: %v", m.Mountpoint, err)
-			}
-		}
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
 
 func table(t *testing.T) *overlayfs.Table {
 	t.Helper()

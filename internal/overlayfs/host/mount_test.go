@@ -14,6 +14,7 @@ import (
 
 	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/overlayfs/host"
+	"github.com/overlayd/overlayd/test/apart"
 )
 
 // TestMountNastyNames mounts overlays with every name that is awkward for somebody, in each place a path can be in.
@@ -27,7 +28,7 @@ func TestMountNastyNames(t *testing.T) {
 	for _, name := range names {
 		for _, place := range []string{"lower", "upper", "mountpoint"} {
 			t.Run(fmt.Sprintf("%s/%q", place, name), func(t *testing.T) {
-				top := scratch(t)
+				top := apart.Dir(t)
 				lower, data, target := top+"/l", top+"/d", top+"/m"
 				switch place {
 				case "lower":
@@ -71,7 +72,7 @@ func TestMountNastyNames(t *testing.T) {
 }
 
 func TestMountReadOnly(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	d := dirs(t, top, "a", "b", "m")
 	c := overlayfs.Config{Lower: d[:2], Options: overlayfs.Pin(nil)}
 	mount(t, d[2], c)
@@ -109,7 +110,7 @@ func TestMountOptionSets(t *testing.T) {
 			}
 		}
 	}
-	top := scratch(t)
+	top := apart.Dir(t)
 	for i, set := range sets {
 		for _, readOnly := range []bool{false, true} {
 			for _, pinned := range []bool{false, true} {
@@ -283,7 +284,7 @@ func TestMountErrors(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			top := scratch(t)
+			top := apart.Dir(t)
 			c, target := overlay(t, top, nil)
 			test.damage(t, top, &c)
 			err := host.Mount("overlayd", target, c)
@@ -315,7 +316,7 @@ func TestMountErrors(t *testing.T) {
 }
 
 func TestMountRefusesBeforeTheKernel(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c, target := overlay(t, top, nil)
 	if err := os.Symlink(target, top+"/link"); err != nil {
 		t.Fatal(err)
@@ -353,7 +354,7 @@ func TestMountRefusesBeforeTheKernel(t *testing.T) {
 // TestMountStacks: a mount goes on top of what stands there, and an unmount takes the top away, though both work
 // with descriptors.
 func TestMountStacks(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c, target := overlay(t, top, nil)
 	mount(t, target, c)
 	first := table(t).At(target)
@@ -373,7 +374,7 @@ func TestMountStacks(t *testing.T) {
 }
 
 func TestUnmountErrors(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c, target := overlay(t, top, nil)
 	err := host.Unmount(target)
 	if !errors.Is(err, unix.EINVAL) || !strings.Contains(err.Error(), "nothing is mounted there") {
@@ -414,7 +415,7 @@ func TestUnmountErrors(t *testing.T) {
 }
 
 func TestRemount(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c, target := overlay(t, top, nil)
 	mount(t, target, c)
 	for _, flags := range []overlayfs.Options{
@@ -442,7 +443,7 @@ func TestRemount(t *testing.T) {
 
 // TestRemountReadWrite: an overlay mounted with ro has a read-only super block, too.
 func TestRemountReadWrite(t *testing.T) {
-	c, target := overlay(t, scratch(t), overlayfs.Options{"ro": ""})
+	c, target := overlay(t, apart.Dir(t), overlayfs.Options{"ro": ""})
 	mount(t, target, c)
 	if d := compare(t, target, c); !d.None() {
 		t.Errorf("it differs from what was asked for: %v", d.Reasons)
@@ -465,7 +466,7 @@ func TestRemountReadWrite(t *testing.T) {
 
 // TestRemountWithoutUpper: no remount makes it writable, but its other flags can be set.
 func TestRemountWithoutUpper(t *testing.T) {
-	d := dirs(t, scratch(t), "a", "b", "m")
+	d := dirs(t, apart.Dir(t), "a", "b", "m")
 	mount(t, d[2], overlayfs.Config{Lower: d[:2], Options: overlayfs.Pin(overlayfs.Options{"ro": ""})})
 	flags := overlayfs.Options{"nosuid": ""}
 	if err := host.Remount(d[2], flags); err != nil {
@@ -479,7 +480,7 @@ func TestRemountWithoutUpper(t *testing.T) {
 
 // TestFallbackToReadOnly: a dirty workdir makes a mount that succeeds and cannot be written to.
 func TestFallbackToReadOnly(t *testing.T) {
-	c, target := overlay(t, scratch(t), nil)
+	c, target := overlay(t, apart.Dir(t), nil)
 	dirs(t, c.Work, "work/a/b/c/d")
 	mount(t, target, c)
 	if ro, err := host.SuperReadOnly(target); err != nil || !ro {

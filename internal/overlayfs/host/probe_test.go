@@ -12,10 +12,11 @@ import (
 
 	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/overlayfs/host"
+	"github.com/overlayd/overlayd/test/apart"
 )
 
 func TestProberLook(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	dirs(t, top, "safe/empty", "safe/full/x", "alice/dir", "open", "sticky/root", "sticky/alice", "real/below")
 	write(t, top+"/file", "")
 	for _, err := range []error{
@@ -135,7 +136,7 @@ func TestProberLook(t *testing.T) {
 }
 
 func TestCheckUpper(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	other, merged := overlay(t, top+"/other", nil)
 	mount(t, merged, other)
 	d := dirs(t, top, "fine/upper", "ro", "ramfs", "mounted")

@@ -10,6 +10,7 @@ import (
 
 	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/overlayfs/host"
+	"github.com/overlayd/overlayd/test/apart"
 )
 
 func mountinfo(t *testing.T) string {
@@ -48,7 +49,7 @@ func TestTrialMount(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			top := scratch(t)
+			top := apart.Dir(t)
 			c, _ := overlay(t, top, test.options)
 			if test.damage != nil {
 				test.damage(top, &c)
@@ -77,7 +78,7 @@ func TestTrialMount(t *testing.T) {
 // TestTrialMountLetsGo: the copy of the mount table that a trial works in keeps nothing alive behind its back. With
 // index=on the kernel refuses an upperdir whose last super block is not gone yet.
 func TestTrialMountLetsGo(t *testing.T) {
-	c, target := overlay(t, scratch(t), overlayfs.Options{"index": "on"})
+	c, target := overlay(t, apart.Dir(t), overlayfs.Options{"index": "on"})
 	for range 30 {
 		mount(t, target, c)
 		if err := host.TrialMounts([]overlayfs.Config{c})[0]; err != nil {
@@ -90,7 +91,7 @@ func TestTrialMountLetsGo(t *testing.T) {
 }
 
 func TestTrialMounts(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	good, target := overlay(t, top, nil)
 	bad := good
 	bad.Lower = []string{top + "/none"}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/overlayfs/host"
+	"github.com/overlayd/overlayd/test/apart"
 )
 
 // start starts a cat that is known to run, and stops it at the end of the test or when stop is called.
@@ -53,7 +54,7 @@ func start(t *testing.T, prepare func(*exec.Cmd)) (pid int, stop func()) {
 }
 
 func TestUsers(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c, target := overlay(t, top, nil)
 	dirs(t, c.Lower[0], "dir")
 	cat, err := os.ReadFile("/bin/cat")
@@ -125,7 +126,7 @@ func TestUsers(t *testing.T) {
 }
 
 func TestOverlayUses(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c, target := overlay(t, top, nil)
 	mount(t, target, c)
 	d := dirs(t, top, "a", "b", "ro")
@@ -183,7 +184,7 @@ func TestUsesFollow(t *testing.T) {
 		follows     bool
 	}{{"slave", true}, {"shared", true}, {"private", false}} {
 		t.Run(test.propagation, func(t *testing.T) {
-			top := scratch(t)
+			top := apart.Dir(t)
 			if err := unix.Mount("none", top, "tmpfs", 0, ""); err != nil {
 				t.Fatal(err)
 			}

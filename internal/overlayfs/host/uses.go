@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
-	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -20,42 +18,25 @@ import (
 // It reads one mount table for each namespace on the host; ask when something is to change, not for each look.
 // Without root, namespaces of other users' processes are left out.
 func OverlayUses(t *overlayfs.Table) ([]overlayfs.Use, error) {
+	f := finder{known: make(map[string]overlayfs.Use), peers: make(map[string]int), masters: make(map[int]int)}
 	own, err := namespaceOf("self")
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell the own mount namespace: %w", err)
 	}
-	f := finder{known: make(map[string]overlayfs.Use), peers: make(map[string]int), masters: make(map[int]int)}
 	f.add(t.All(), 0, own, unix.AT_FDCWD)
-	entries, err := os.ReadDir("/proc")
+	err = OtherNamespaces(func(n Namespace) {
+		if bytes.Contains(n.Table, []byte(" - overlay ")) {
+			// The kernel wrote it; what cannot be read has no overlays that could be told.
+			if mounts, err := overlayfs.ParseMounts(bytes.NewReader(n.Table)); err == nil {
+				f.add(mounts, n.PID, n.ID, n.Root)
+			}
+		}
+	})
 	if err != nil {
-		return nil, fmt.Errorf("cannot look for mount namespaces: %w", err)
-	}
-	seen := map[uint64]bool{own: true}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		ns, err := namespaceOf(e.Name())
-		if err != nil || seen[ns] { // gone, or not ours to look at
-			continue
-		}
-		if f.namespace(pid, ns) {
-			seen[ns] = true
-		}
+		return nil, err
 	}
 	f.follow()
 	return f.uses, nil
-}
-
-// namespaceOf returns the inode of a process's mount namespace.
-func namespaceOf(pid string) (uint64, error) {
-	text, err := os.Readlink("/proc/" + pid + "/ns/mnt")
-	if err != nil {
-		return 0, err
-	}
-	id := strings.TrimSuffix(strings.TrimPrefix(text, "mnt:["), "]")
-	return strconv.ParseUint(id, 10, 64)
 }
 
 type finder struct {
@@ -88,29 +69,6 @@ func (f *finder) follow() {
 			group = f.masters[group]
 		}
 	}
-}
-
-// namespace adds the overlays of another namespace through one process in it; false when that went away meanwhile.
-func (f *finder) namespace(pid int, ns uint64) bool {
-	dir := fmt.Sprintf("/proc/%d/", pid)
-	text, err := os.ReadFile(dir + "mountinfo")
-	if err != nil {
-		return false
-	}
-	if !bytes.Contains(text, []byte(" - overlay ")) {
-		return true
-	}
-	mounts, err := overlayfs.ParseMounts(bytes.NewReader(text))
-	if err != nil {
-		return false
-	}
-	root, err := unix.Open(dir+"root", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return false
-	}
-	defer unix.Close(root)
-	f.add(mounts, pid, ns, root)
-	return true
 }
 
 // add takes in the writable overlays among mounts, whose paths start at root.

@@ -29,18 +29,6 @@ func TestMain(m *testing.M) {
 // kernelDefaults are those of the kernels of Debian.
 var kernelDefaults = overlayfs.Defaults{RedirectAlwaysFollow: true, XinoAuto: true}
 
-// scratch makes a directory that is gone after the test.
-func scratch(t *testing.T) string {
-	t.Helper()
-	dir := apart.Dir(t)
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
 func makeDirs(t testing.TB, paths ...string) {
 	t.Helper()
 	for _, path := range paths {

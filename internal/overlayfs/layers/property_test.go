@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/overlayd/overlayd/internal/overlayfs"
+	"github.com/overlayd/overlayd/test/apart"
 	"github.com/overlayd/overlayd/test/scramble"
 )
 
@@ -45,7 +46,7 @@ func TestDiffIsAFullComparison(t *testing.T) {
 }
 
 func compareWithWalk(t *testing.T, seed uint64, lowers int, options overlayfs.Options) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c, mountpoint := overlay(t, top, lowers, options)
 	o := scramble.Options{SameTimes: true, Private: "trusted.overlay."}
 	if _, ok := options["userxattr"]; ok {

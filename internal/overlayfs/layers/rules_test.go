@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/overlayd/overlayd/internal/overlayfs"
+	"github.com/overlayd/overlayd/test/apart"
 )
 
 // What layers mean, case by case: made by hand, as other tools and other kernels leave them. Each is mounted as well,
@@ -168,7 +169,7 @@ func TestRules(t *testing.T) {
 }
 
 func checkRule(t *testing.T, options overlayfs.Options, script, want string) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	lowers := 1
 	for strings.Contains(script, fmt.Sprintf("l%d/", lowers+1)) {
 		lowers++

@@ -11,10 +11,11 @@ import (
 
 	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/overlayfs/layers"
+	"github.com/overlayd/overlayd/test/apart"
 )
 
 func TestShadowed(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c, _ := overlay(t, top, 1, nil)
 	var st unix.Stat_t
 	if err := unix.Stat(c.Upper, &st); err != nil {
@@ -58,7 +59,7 @@ func TestShadowed(t *testing.T) {
 
 // Of a metacopy in a lowerdir the contents lie further below, and may change there.
 func TestShadowedMetacopy(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c, _ := overlay(t, top, 2, overlayfs.Options{"metacopy": "on"})
 	build(t, top, `
 		file l1/f; size l1/f 4; mark l1/f metacopy ""; file l2/f text; file u/f mine

@@ -28,7 +28,7 @@ func want(t *testing.T, got []string, want string) {
 
 // Layers of data only are found by absolute redirects from metacopies, and no other way, whatever redirect_dir says.
 func TestDataOnlyLayers(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c, mountpoint := overlay(t, top, 1, overlayfs.Options{"metacopy": "on"})
 	c.Data = []string{filepath.Join(top, "d1"), filepath.Join(top, "d2")}
 	build(t, top, `
@@ -43,7 +43,7 @@ func TestDataOnlyLayers(t *testing.T) {
 
 // With nfs_export a directory is merged only with the very one it was copied up from.
 func TestOtherOrigin(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c, mountpoint := overlay(t, top, 1, overlayfs.Options{"nfs_export": "on"})
 	build(t, top, `file l1/d/a; file l1/e/a`)
 	unmount := mount(t, c, mountpoint)
@@ -64,7 +64,7 @@ func TestOtherOrigin(t *testing.T) {
 
 // What is mounted below a layer is not part of it, and the overlay may hide its own lowerdir.
 func TestLayersAsTheKernelHasThem(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c, _ := overlay(t, top, 1, nil)
 	build(t, top, `file l1/a old; dir l1/sub; dir u/sub; file u/a new`)
 	for _, at := range []string{"l1/sub", "u/sub"} {
@@ -88,7 +88,7 @@ func TestLayersAsTheKernelHasThem(t *testing.T) {
 
 // A layer given as a symlink is what the symlink leads to, as for the kernel; a symlink below is just a symlink.
 func TestSymlinks(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c, _ := overlay(t, top, 1, nil)
 	build(t, top, `file l1/d/a; symlink link u; file other/secret`)
 	build(t, top, `symlink u/d `+top+`/other`)
@@ -98,7 +98,7 @@ func TestSymlinks(t *testing.T) {
 }
 
 func TestOpenRefuses(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c, _ := overlay(t, top, 2, nil)
 	build(t, top, `file file`)
 	none := top + "/none"
@@ -149,7 +149,7 @@ func TestOpenRefuses(t *testing.T) {
 
 // A hole is not read, so that a file that is all hole costs nothing, and one with little in it little.
 func TestHoles(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c, _ := overlay(t, top, 1, nil)
 	const size = 1 << 50
 	for _, file := range []struct {
@@ -188,7 +188,7 @@ func TestHoles(t *testing.T) {
 
 // What each returns ends the walk; so does its context.
 func TestTheWalkEnds(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c, _ := overlay(t, top, 1, nil)
 	build(t, top, `file l1/x; file u/a; file u/b`)
 	v, err := layers.Open(c, "", kernelDefaults)
@@ -211,7 +211,7 @@ func TestTheWalkEnds(t *testing.T) {
 
 // Walk hands out both sides with all that there is to know of them.
 func TestWalk(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c, _ := overlay(t, top, 2, overlayfs.Options{"metacopy": "on"})
 	build(t, top, `
 		file l2/file text; xattr l2/file user.base 1; symlink l2/link to; file l2/gone/x
@@ -293,7 +293,7 @@ func describe(e *layers.Entry) (string, error) {
 // To those who may not see trusted xattrs, the layers would seem to say something else.
 func TestOthersThanRoot(t *testing.T) {
 	apart.NeedRoot(t)
-	top := scratch(t)
+	top := apart.Dir(t)
 	c, _ := overlay(t, top, 1, nil)
 	build(t, top, `file l1/f; whiteout u/f; file u/g`)
 	got := runAsNobody(t, c)

@@ -9,11 +9,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/overlayd/overlayd/internal/overlayfs/layers"
+	"github.com/overlayd/overlayd/test/apart"
 )
 
 // A tree may be deeper than a process may have files open, and its paths longer than the kernel takes at once.
 func TestDeepTrees(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c, _ := overlay(t, top, 1, nil)
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
@@ -75,7 +76,7 @@ func TestDeepTrees(t *testing.T) {
 
 // What a client does meanwhile is passed over, and said.
 func TestALiveClient(t *testing.T) {
-	top := scratch(t)
+	top := apart.Dir(t)
 	c, mountpoint := overlay(t, top, 1, nil)
 	build(t, top, `file l1/a old; file l1/b old; file l1/c old`)
 	mount(t, c, mountpoint)
