@@ -8,8 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/sirupsen/logrus"
-
 	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/overlayfs/host"
 	"github.com/overlayd/overlayd/internal/reconcile/plan"
@@ -287,127 +285,6 @@ func (a *apply) commit(staged *systemd.Staged, batch systemd.Batch) (reloaded bo
 		}
 	}
 	return true, a.manager.Reload(a.work)
-}
-
-// groups carries out the groups of steps: first those that take something down, one after the other, so that at most
-// one client at a time is without its mount; then the new mounts, several at once.
-func (a *apply) groups(groups [][]plan.Step) {
-	var fresh [][]plan.Step
-	for _, g := range groups {
-		if k := g[0].Kind; k == plan.StepUnmount || k == plan.StepRestart {
-			a.group(g)
-			continue
-		}
-		fresh = append(fresh, g)
-	}
-	next := make(chan []plan.Step)
-	var workers sync.WaitGroup
-	for range max(1, min(a.opt.Parallelism, len(fresh))) {
-		workers.Go(func() {
-			for g := range next {
-				a.group(g)
-			}
-		})
-	}
-	for _, g := range fresh {
-		next <- g
-	}
-	close(next)
-	workers.Wait()
-}
-
-// group takes the steps of a group, all or, if interrupted before it began, none: what was taken down comes back up.
-func (a *apply) group(steps []plan.Step) {
-	if a.ctx.Err() != nil && !a.begun(steps) {
-		for _, s := range steps {
-			a.interrupted(s.Change)
-		}
-		return
-	}
-	if err := a.beginReset(steps); err != nil {
-		for _, s := range steps {
-			a.end(s.Change, Failed, err)
-		}
-		return
-	}
-	for _, s := range steps {
-		a.step(s)
-	}
-	a.endReset(steps)
-}
-
-// begun tells whether something of a group was taken down before the unit files changed.
-func (a *apply) begun(steps []plan.Step) bool {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	return slices.ContainsFunc(steps, func(s plan.Step) bool { _, yes := a.took[s.Change]; return yes })
-}
-
-func (a *apply) interrupted(i int) {
-	a.end(i, Skipped, errors.New("interrupted before its turn: run it again"))
-}
-
-// step takes one step, if the account of what is mounted allows it, and records how it went.
-func (a *apply) step(s plan.Step) {
-	c := &a.p.Changes[s.Change]
-	a.mu.Lock()
-	ended := a.results[s.Change] != nil
-	refusal := a.run.Refuse(c, s)
-	if s.Kind == plan.StepRevive && !a.run.Mounted(c.Mountpoint) {
-		ended = true // what depends on the mount cannot run without it
-	}
-	a.mu.Unlock()
-	switch {
-	case ended:
-		return
-	case refusal != "":
-		a.end(s.Change, Skipped, errors.New(refusal))
-		return
-	}
-	begun := time.Now()
-	err := a.do(s)
-	a.mu.Lock()
-	a.took[s.Change] += time.Since(begun)
-	a.mu.Unlock()
-	switch {
-	case errors.Is(err, errDetached):
-		return
-	case err != nil && s.Kind == plan.StepReset:
-		a.mu.Lock()
-		a.wrong[s.Change] = err // it was taken down, and has to come up again as it was
-		a.mu.Unlock()
-		return
-	case err != nil:
-		a.end(s.Change, Failed, err)
-		return
-	}
-	a.mu.Lock()
-	a.run.Did(c, s)
-	if s.Kind == plan.StepMount {
-		a.mounted[s.Change] = true
-	}
-	a.mu.Unlock()
-}
-
-// end records how a change ended; the first word counts.
-func (a *apply) end(i int, status Status, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.results[i] != nil {
-		return
-	}
-	r := &Result{Change: a.p.Changes[i], Status: status, Err: err, Duration: a.took[i]}
-	a.results[i] = r
-	a.failed = a.failed || status != Done
-	log := a.h.Log.WithFields(logrus.Fields{
-		"address": r.Change.Address, "change": string(r.Change.Kind), "unit": r.Change.Unit,
-		"duration": r.Duration.Round(time.Microsecond).String(),
-	})
-	if err != nil {
-		log.WithError(err).Debug(string(status))
-		return
-	}
-	log.Info(string(status))
 }
 
 // report gathers the results in the order of the plan.
