@@ -248,29 +248,22 @@ func removeTree(g *generator, all []entry) (string, error) {
 
 // remakeDir puts a new directory in the place of one, with something in it or not.
 func remakeDir(g *generator, all []entry) (string, error) {
-	return on(isDir, func(g *generator, e entry) (string, error) {
-		err := os.RemoveAll(g.abs(e.rel))
-		if err == nil {
-			err = os.Mkdir(g.abs(e.rel), 0o755)
-		}
-		if err == nil && e.depth < maxDepth && g.r.IntN(2) == 0 {
-			err = g.fill(e.rel, maxDepth-1)
-		}
-		return "rm -r, mkdir", err
-	})(g, all)
+	return on(isDir, func(g *generator, e entry) (string, error) { return "rm -r, mkdir", g.toDir(e, 0o755) })(g, all)
 }
 
 func fileToDir(g *generator, all []entry) (string, error) {
-	return on(isNotDir, func(g *generator, e entry) (string, error) {
-		err := os.Remove(g.abs(e.rel))
-		if err == nil {
-			err = os.Mkdir(g.abs(e.rel), 0o750)
-		}
-		if err == nil && e.depth < maxDepth && g.r.IntN(2) == 0 {
-			err = g.fill(e.rel, maxDepth-1)
-		}
-		return "rm, mkdir", err
-	})(g, all)
+	return on(isNotDir, func(g *generator, e entry) (string, error) { return "rm, mkdir", g.toDir(e, 0o750) })(g, all)
+}
+
+func (g *generator) toDir(e entry, mode os.FileMode) error {
+	err := os.RemoveAll(g.abs(e.rel))
+	if err == nil {
+		err = os.Mkdir(g.abs(e.rel), mode)
+	}
+	if err == nil && e.depth < maxDepth && g.r.IntN(2) == 0 {
+		err = g.fill(e.rel, maxDepth-1)
+	}
+	return err
 }
 
 func dirToFile(g *generator, all []entry) (string, error) {
