@@ -77,9 +77,14 @@ func (a *app) commit(ctx context.Context, ref, to, archive string) error {
 	if err != nil {
 		return fmt.Errorf("cannot commit %s: %w", o, err)
 	}
+	table, err := host.ReadTable()
+	if err != nil {
+		return fmt.Errorf("cannot commit %s: %w", o, err)
+	}
 	progress, done := a.copying()
 	c := commit.Client{
 		Address: o.Address, Mountpoint: o.Mountpoint, Mounted: o.Mounted, Config: config, Defaults: defaults,
+		Table: table, Dev: o.Mount.Dev,
 		Progress: progress,
 	}
 	var result commit.Result

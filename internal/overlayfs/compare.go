@@ -34,6 +34,9 @@ func Compare(want Config, live Mount, d Defaults, sameFS bool, same func(a, b st
 		return Difference{Reasons: []string{fmt.Sprintf("%s is mounted, not an overlay", live.FSType)}, Layers: true}
 	}
 	c := comparison{want: want, live: *live.Overlay, same: same}
+	if live.Root != "" && live.Root != "/" {
+		c.add(&c.diff.Layers, "only its directory %s is mounted there", live.Root)
+	}
 	c.layers()
 	c.options(d, sameFS)
 	c.flags(live)

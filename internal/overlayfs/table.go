@@ -169,6 +169,13 @@ func (t *Table) Below(path string) []Mount {
 	return below
 }
 
+// Place says where a path that lies on the mount is on its filesystem. Seen through any mount of the same filesystem, a
+// bind mount for one, the place is the same.
+func (m Mount) Place(at string) (dev, place string) {
+	rel := strings.TrimPrefix(strings.TrimPrefix(at, m.Mountpoint), "/")
+	return m.Dev, path.Join("/", m.Root, rel)
+}
+
 // Covering returns the mount that path lies on, which is the one at path itself if there is any.
 func (t *Table) Covering(path string) (Mount, bool) {
 	i, ok := t.reach(clean(path))

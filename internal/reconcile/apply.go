@@ -74,6 +74,7 @@ type apply struct {
 	aside   []string        // what resets set aside
 	takings map[int]*taking // what resets take
 	mounted map[int]bool    // mounted by this apply
+	revived []string        // units that were started again
 	failed  bool            // a step went wrong since this was last reset
 	others  error           // about units of no change
 

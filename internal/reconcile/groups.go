@@ -75,8 +75,9 @@ func (a *apply) step(s plan.Step) {
 	a.mu.Lock()
 	ended := a.results[s.Change] != nil
 	refusal := a.run.Refuse(c, s)
-	if s.Kind == plan.StepRevive && !a.run.Mounted(c.Mountpoint) {
-		ended = true // what depends on the mount cannot run without it
+	if s.Kind == plan.StepRevive {
+		// A stop job that fails has stopped units all the same. Without the mount they cannot run.
+		ended = !a.run.Mounted(c.Mountpoint)
 	}
 	a.mu.Unlock()
 	switch {
@@ -104,6 +105,9 @@ func (a *apply) step(s plan.Step) {
 		return
 	}
 	a.mu.Lock()
+	if s.Kind == plan.StepRevive {
+		a.revived = append(a.revived, c.Impact.Units...)
+	}
 	a.run.Did(c, s)
 	if s.Kind == plan.StepMount {
 		a.mounted[s.Change] = true

@@ -182,3 +182,35 @@ func TestPruneDetached(t *testing.T) {
 	}
 	w.wantUnused("state/a")
 }
+
+// TestPruneElsewhereMounted: the data of an applied client that is not mounted is its data also where its filesystem is
+// seen under another name just now.
+func TestPruneElsewhereMounted(t *testing.T) {
+	w := newWorld(t)
+	w.mkdir("disk", "state")
+	w.mount(w.path("disk"), "", "state", "", unix.MS_BIND)
+	w.spec(stateDir, client("a")).apply("overlay.a create done")
+	w.write("m/a/file", "mine")
+	w.umount("m/a")
+	w.umount("state")
+	u, err := w.Unused(plan.Desired{}, w.path("disk"))
+	if err != nil || len(u.Dirs) > 0 {
+		t.Errorf("unused: %v, %v", u.Dirs, err)
+	}
+	w.wantFile("disk/a/upper/file", "mine")
+}
+
+// TestPruneSparesCopies: a copy of a data directory bears its mark, and is its maker's.
+func TestPruneSparesCopies(t *testing.T) {
+	w := newWorld(t)
+	w.spec(stateDir, client("a")).apply("overlay.a create done")
+	if out, err := exec.Command("cp", "-a", w.path("state/a"), w.path("state/a.bak")).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	w.destroy("a")
+	w.spec(stateDir, client("other"))
+	w.wantUnused("state/a")
+	if ignored := w.unused().Ignored; len(ignored) != 1 || !strings.Contains(ignored[0].Error(), "a.bak") {
+		t.Errorf("ignored: %v", ignored)
+	}
+}

@@ -69,11 +69,8 @@ func identify(path string) (overlayfs.FileID, bool) {
 
 // placeOn says where a path lies on the filesystem that m mounts.
 func placeOn(m overlayfs.Mount, path string) place {
-	rel, err := filepath.Rel(m.Mountpoint, path)
-	if err != nil {
-		return place{}
-	}
-	return place{m.Dev, filepath.Join(m.Root, rel)}
+	dev, at := m.Place(path)
+	return place{dev, at}
 }
 
 // use notes what uses a candidate, and the one that this lies in.
@@ -110,6 +107,13 @@ func (s *search) claim(d plan.Desired) {
 	for _, c := range s.found {
 		if by, yes := protected[c.Address]; yes {
 			use(c, by+", which has prevent_destroy")
+		}
+		for _, u := range s.units {
+			// What it lies on may be mounted elsewhere now, where this is its data under another name.
+			if _, there := identify(s.real(u.Config.Upper)); !there && u.Address == c.Address && u.Where == c.Mountpoint {
+				use(c, "the overlay of unit "+filepath.Base(u.Path)+", whose upperdir "+u.Config.Upper+" is not there now: "+
+					"mount what it lies on")
+			}
 		}
 	}
 }

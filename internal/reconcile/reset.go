@@ -42,7 +42,10 @@ func (h *Host) observeResets(d plan.Desired, o *plan.Observed) error {
 		if u.Config.Upper == "" {
 			continue
 		}
-		f := plan.ResetFacts{Leftovers: trash.of(u.Config.Upper, u.Config.Work)}
+		var f plan.ResetFacts
+		if u.MadeData { // else no reset ever made any
+			f.Leftovers = trash.of(u.Config.Upper, u.Config.Work)
+		}
 		if !h.Offline() {
 			note, found, err := readHalfway(name)
 			if err != nil {
@@ -152,12 +155,9 @@ func (a *apply) endReset(steps []plan.Step) {
 	if a.h.Offline() {
 		return
 	}
-	var revived []string
-	for _, s := range steps {
-		if s.Kind == plan.StepRevive {
-			revived = append(revived, a.p.Changes[s.Change].Impact.Units...)
-		}
-	}
+	a.mu.Lock()
+	revived := slices.Clone(a.revived)
+	a.mu.Unlock()
 	for _, s := range steps {
 		c := &a.p.Changes[s.Change]
 		if s.Kind != plan.StepMount || !a.isUp(c.Mountpoint) {

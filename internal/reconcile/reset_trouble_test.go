@@ -205,6 +205,37 @@ func TestResetACL(t *testing.T) {
 	w.reset(plan.Reset{Keep: true}, []string{"overlay.a"})
 }
 
+// TestResetSparesForeign: beside an upperdir that somebody else made, nothing is overlayd's, whatever its name.
+func TestResetSparesForeign(t *testing.T) {
+	w := newWorld(t)
+	w.mkdir("a/u", "a/w", "a/u.trash-20260101T000000Z")
+	if err := os.Chmod(w.path("a/w"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.write("a/u.trash-20260101T000000Z/file", "precious")
+	w.spec(overlay("a", base))
+	w.apply("overlay.a create done")
+	w.write("m/a/file", "mine")
+	w.reset(plan.Reset{Keep: true}, []string{"overlay.a"}, "overlay.a reset done")
+	w.wantFile("a/u.trash-20260101T000000Z/file", "precious")
+}
+
+// TestPartOfAnOverlay: where only a directory of an overlay is mounted, the unit would mount another thing at boot.
+func TestPartOfAnOverlay(t *testing.T) {
+	w := newWorld(t)
+	w.mkdir("base/sub", "a/u", "a/w", "m/a", "whole")
+	if err := os.Chmod(w.path("a/w"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.mount("byhand", "overlay", "whole", "lowerdir=@/base,upperdir=@/a/u,workdir=@/a/w", 0)
+	if err := unix.Mount(w.path("whole/sub"), w.path("m/a"), "", unix.MS_BIND, ""); err != nil {
+		t.Fatal(err)
+	}
+	w.umount("whole")
+	w.spec(overlay("a", base))
+	w.wantPlan("overlay.a conflict")
+}
+
 // TestResetRootTree: in a tree that is prepared the paths are the tree's.
 func TestResetRootTree(t *testing.T) {
 	w := newWorld(t)

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -229,8 +230,11 @@ func (a *apply) takePaths(c overlayfs.Config, paths []string, mountpoint string,
 	if len(there) == 0 {
 		return nil
 	}
-	t.taken = []string{filepath.Join(filepath.Dir(c.Upper), t.upper)}
-	return safedir.MoveInto(upper, there, filepath.Join(filepath.Dir(upper), t.upper))
+	err = safedir.MoveInto(upper, there, filepath.Join(filepath.Dir(upper), t.upper))
+	if !errors.Is(err, fs.ErrExist) { // else it is somebody else's
+		t.taken = []string{filepath.Join(filepath.Dir(c.Upper), t.upper)}
+	}
+	return err
 }
 
 // outermost leaves out paths that lie below others.

@@ -29,7 +29,7 @@ func (a *apply) reset(i int, c *plan.Change) error {
 	a.mu.Unlock()
 	config := a.o.Units[c.Unit].Config
 	if len(c.Do.Reset.Paths) > 0 {
-		return a.takePaths(config, c.Do.Reset.Paths, c.Mountpoint, t)
+		return errors.Join(a.takePaths(config, c.Do.Reset.Paths, c.Mountpoint, t), a.free(c))
 	}
 	if err := a.takeAll(config, t); err != nil {
 		return errors.Join(err, a.putBack(t))

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 )
@@ -25,6 +26,10 @@ const (
 	markerAt  = ".overlayd.new"
 	maxMarker = 64 << 10
 )
+
+// markXattr on a marked directory holds its inode number. The file alone would do for a copy of the directory as well,
+// which is somebody else's, and a client whose root a directory is can write files in it.
+const markXattr = "trusted.overlayd.marked"
 
 // WriteMarker marks dir. A marker that says the same already is left as it is.
 func WriteMarker(dir string, m Marker) error {
@@ -62,14 +67,58 @@ func writeMarker(dir string, m Marker) error {
 	}
 	if err != nil {
 		_ = unix.Unlinkat(fd, markerAt, 0)
+		return err
+	}
+	return bind(fd)
+}
+
+// bind ties the mark to the directory. Who may not set trusted attributes, as when a tree is prepared without root,
+// leaves it to be set by nobody: then the directory does not count as overlayd's on the host that it is for.
+func bind(dir int) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(dir, &st); err != nil {
+		return err
+	}
+	err := unix.Fsetxattr(dir, markXattr, strconv.AppendUint(nil, st.Ino, 10), 0)
+	if errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOTSUP) {
+		return nil
 	}
 	return err
 }
 
-// ReadMarker reads the marker of dir; false when there is none. A marker that root did not write is an error:
-// whoever planted it wants dir to be taken for one of ours.
+// bound tells whether the mark is this directory's. Without root the attribute cannot be seen, and the file has to do.
+func bound(dir string) (bool, error) {
+	if os.Geteuid() != 0 {
+		return true, nil
+	}
+	fd, err := openDir(dir, unix.O_RDONLY)
+	if err != nil {
+		return false, err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return false, err
+	}
+	buf := make([]byte, 32)
+	n, err := unix.Fgetxattr(fd, markXattr, buf)
+	if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.ERANGE) {
+		return false, nil
+	}
+	return err == nil && string(buf[:n]) == strconv.FormatUint(st.Ino, 10), err
+}
+
+// ReadMarker reads the marker of dir; false when there is none. A marker that root did not write, or that was not
+// written for this directory, is an error: whoever planted it wants dir to be taken for one of ours, and a copy of a
+// marked directory is its maker's.
 func ReadMarker(dir string) (Marker, bool, error) {
 	m, ok, err := readMarker(dir)
+	if err == nil && ok {
+		var own bool
+		if own, err = bound(dir); err == nil && !own {
+			err = errors.New("it was not written for this directory, which may be a copy of one that overlayd made")
+		}
+	}
 	if err != nil {
 		return Marker{}, false, fmt.Errorf("cannot read %s: %w", filepath.Join(dir, MarkerName), err)
 	}

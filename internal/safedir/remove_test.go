@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -262,5 +263,33 @@ func TestMarkerRefuses(t *testing.T) {
 		if ok || err == nil || !strings.HasPrefix(err.Error(), "cannot read "+dir+"/.overlayd: "+test.want) {
 			t.Errorf("%s: %t, %v; want %s", name, ok, err, test.want)
 		}
+	}
+}
+
+// TestMarkerOfCopy: a mark is the directory's that it was written for, under whatever name, and not its copy's.
+func TestMarkerOfCopy(t *testing.T) {
+	top := apart.Dir(t)
+	mkdir(t, top+"/data")
+	m := safedir.Marker{Address: "overlay.a", Mountpoint: "/m/a"}
+	do(t, safedir.WriteMarker(top+"/data", m))
+	if out, err := exec.Command("cp", "-a", top+"/data", top+"/copy").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	do(t, os.Rename(top+"/data", top+"/moved"))
+	if got, ok, err := safedir.ReadMarker(top + "/moved"); got != m || !ok || err != nil {
+		t.Errorf("moved: %v, %t, %v", got, ok, err)
+	}
+	if _, ok, err := safedir.ReadMarker(top + "/copy"); ok || err == nil {
+		t.Errorf("a copy counts as the directory itself: %t, %v", ok, err)
+	}
+	// A client whose root a directory is can write the file, and root's it would be.
+	mkdir(t, top+"/planted")
+	write(t, top+"/planted/"+safedir.MarkerName, `{"address":"overlay.a","mountpoint":"/m/a"}`)
+	if _, ok, err := safedir.ReadMarker(top + "/planted"); ok || err == nil {
+		t.Errorf("a planted mark counts: %t, %v", ok, err)
+	}
+	do(t, safedir.WriteMarker(top+"/copy", m))
+	if got, ok, err := safedir.ReadMarker(top + "/copy"); got != m || !ok || err != nil {
+		t.Errorf("marked again: %v, %t, %v", got, ok, err)
 	}
 }

@@ -30,6 +30,8 @@ type Client struct {
 	Mounted    bool
 	Config     overlayfs.Config
 	Defaults   overlayfs.Defaults // of the running kernel
+	Table      *overlayfs.Table   // the mount table, to know a place through bind mounts; may be nil
+	Dev        string             // of the overlay's super block, if mounted
 	// Progress, if set, is told now and then how many bytes of how many are copied. The whole is an estimate.
 	Progress func(done, total int64)
 }

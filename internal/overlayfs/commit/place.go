@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -42,9 +43,43 @@ func (c Client) place(path string) (string, error) {
 			return "", fmt.Errorf("it lies in the overlay's own %s; name a place outside", what)
 		}
 		if at == "/" {
-			return target, nil
+			break
 		}
 	}
+	if what := c.boundTo(parent); what != "" {
+		return "", fmt.Errorf("by a bind mount it lies in the overlay's own %s; name a place outside", what)
+	}
+	return target, nil
+}
+
+// boundTo says which of the overlay's own directories a directory lies in on its filesystem. What is above it by path
+// does not tell: a bind mount of a subdirectory leads in from elsewhere.
+func (c Client) boundTo(parent string) string {
+	if c.Table == nil {
+		return ""
+	}
+	m, ok := c.Table.Covering(parent)
+	if !ok {
+		return ""
+	}
+	dev, at := m.Place(parent)
+	if c.Mounted && dev == c.Dev {
+		return "mountpoint " + c.Mountpoint
+	}
+	for _, own := range append([]string{c.Config.Upper, c.Config.Work}, append(c.Config.Lower, c.Config.Data...)...) {
+		real, err := filepath.EvalSymlinks(own)
+		if err != nil {
+			continue
+		}
+		on, ok := c.Table.Covering(real)
+		if !ok {
+			continue
+		}
+		if d, place := on.Place(real); d == dev && (at == place || strings.HasPrefix(at, strings.TrimSuffix(place, "/")+"/")) {
+			return "directory " + own
+		}
+	}
+	return ""
 }
 
 func note(own map[overlayfs.FileID]string, what, path string) {
