@@ -22,13 +22,14 @@ func (b *builder) deletes() {
 func (b *builder) orphans(mountpoints []string) {
 	for _, at := range mountpoints {
 		name := units.Name(at)
-		stack := b.o.Mounts.At(at)
-		if b.o.Units[name].Ours || b.byUnit[name] != nil || len(stack) == 0 || !ours(stack[len(stack)-1]) {
+		top, ok := b.o.Mounts.Top(at)
+		if b.o.Units[name].Ours || b.byUnit[name] != nil || !ok || !ours(top) {
 			continue
 		}
 		c := &Change{
-			Address: at, Unit: name, Mountpoint: at, Kind: Delete, Before: view(*stack[len(stack)-1].Overlay, at),
+			Address: at, Unit: name, Mountpoint: at, Kind: Delete, Before: view(*top.Overlay, at),
 		}
+		stack := b.o.Mounts.At(at)
 		c.because("mounted by overlayd, but its unit file is gone: apply the spec that declares it, or overlayd destroy %s", at)
 		for _, m := range slices.Backward(stack) {
 			if !ours(m) {

@@ -77,8 +77,8 @@ func (b *builder) decide(g *goal) *Change {
 	u, applied := b.o.Units[g.name]
 	applied = applied && u.Ours
 	stack := b.o.Mounts.At(g.Mountpoint)
-	if len(stack) > 0 && stack[len(stack)-1].Overlay != nil {
-		c.Before = view(*stack[len(stack)-1].Overlay, g.Mountpoint)
+	if top, ok := b.o.Mounts.Top(g.Mountpoint); ok && top.Overlay != nil {
+		c.Before = view(*top.Overlay, g.Mountpoint)
 	} else if applied {
 		c.Before = view(b.o.Units[g.name].Config, g.Mountpoint)
 	}
