@@ -9,7 +9,8 @@
 //   - variables (values.go): values from outside, converted to their types
 //   - resolve (graph.go, eval.go, instances.go): locals, lowerdirs and the
 //     mountpoints of overlays, what is used before what uses it
-//   - build (overlay.go, options.go): the rest of every overlay
+//   - build (overlay.go, options.go, agent.go): the rest of every overlay, and
+//     the settings
 //   - relate (overlaps.go, stacking.go): overlays against each other
 //
 // All problems of a spec are reported in one run, and each of them once: what

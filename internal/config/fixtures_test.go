@@ -121,6 +121,9 @@ func dump(b *bytes.Buffer, spec *config.Spec) {
 	if spec.StateDir != config.DefaultStateDir {
 		fmt.Fprintf(b, "state_dir %s\n", spec.StateDir)
 	}
+	if a := spec.Agent; a != (config.Agent{}) {
+		fmt.Fprintf(b, "agent policy=%q resync=%s metrics_file=%q\n", a.Policy, a.Resync, a.MetricsFile)
+	}
 	for _, l := range spec.Lowerdirs {
 		fmt.Fprintf(b, "lowerdir.%s %q\n", l.Name, l.Path)
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hashicorp/hcl/v2"
 )
@@ -24,7 +25,31 @@ const (
 	// maxFile is far above what anybody writes, and below what the parser takes
 	// minutes for.
 	maxFile = 64 << 20
+
+	// minResync keeps the net under lost events from becoming a busy loop.
+	minResync = 10 * time.Second
 )
+
+// Duration is a time span of the spec. It stands here, and so does what reads
+// it, since no other file of the package may see the one that has the clock.
+type Duration = time.Duration
+
+// ParseResync reads how often the agent looks at the whole host. The error
+// follows the text in a sentence.
+func ParseResync(s string) (Duration, error) {
+	d, err := time.ParseDuration(s)
+	switch {
+	case err != nil:
+		return 0, errors.New(`is none; write a number with h, m or s, such as "90s" or "1h30m"`)
+	case d <= 0:
+		return 0, fmt.Errorf("would switch it off, and it is the net under events that get lost; write %q or more",
+			minResync.String())
+	case d < minResync:
+		return 0, fmt.Errorf("is too short; the agent hears of changes at once, this is the net under events that get "+
+			"lost; write %q or more", minResync.String())
+	}
+	return d, nil
+}
 
 // Load reads the files and directories named by paths, DefaultPath below
 // Inputs.Root when there are none, and evaluates them as one spec. Of a

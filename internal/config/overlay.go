@@ -20,6 +20,7 @@ const defaultWantedBy = "overlayd.target"
 func (m *module) build(spec *Spec) {
 	stateDir, stateOK := m.stateDir()
 	spec.StateDir = stateDir
+	spec.Agent = m.agent()
 	for _, n := range m.order {
 		switch n.kind {
 		case kindLowerdir:

@@ -20,7 +20,13 @@ import (
 // and expects the same spec, places aside.
 func TestOrderDoesNotMatter(t *testing.T) {
 	blocks := []string{
-		`settings { state_dir = "${local.data}/state" }`,
+		`settings {
+			state_dir = "${local.data}/state"
+			agent {
+				metrics_file = "${local.data}/overlayd.prom"
+				resync       = "${1 + 1}m"
+			}
+		}`,
 		`variable "names" { default = ["b", "a", "c"] }`,
 		`locals { data = "/data/${host.name}" }`,
 		`locals { all = { for n in var.names : n => "${local.data}/${n}" } }`,

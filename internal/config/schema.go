@@ -33,7 +33,12 @@ const (
 
 func specSchema() *schema {
 	return &schema{blocks: map[string]*schema{
-		kindSettings: {attrs: []string{"state_dir"}},
+		kindSettings: {
+			attrs: []string{"state_dir"},
+			blocks: map[string]*schema{
+				kindAgent: {attrs: []string{"policy", "resync", "metrics_file"}},
+			},
+		},
 		kindVariable: {labelled: true, attrs: []string{"description", "type", "default"}},
 		kindLocals:   {open: true},
 		kindLowerdir: {labelled: true, attrs: []string{"path"}, required: []string{"path"}},
@@ -205,6 +210,11 @@ func (d *decoder) children(s *schema, where string, body *hclsyntax.Body) []*blo
 func (d *decoder) unknownBlock(s *schema, where, name string) string {
 	if slices.Contains(s.attrs, name) {
 		return quote(name) + " is an attribute: write " + name + " = ..."
+	}
+	for _, outer := range slices.Sorted(maps.Keys(s.blocks)) {
+		if !s.blocks[outer].labelled && s.blocks[outer].blocks[name] != nil {
+			return quote(name) + " belongs into a block: " + outer + " { " + name + " { ... } }"
+		}
 	}
 	if len(s.blocks) == 0 {
 		return where + " holds no blocks."

@@ -45,9 +45,20 @@ type Spec struct {
 	ValueFiles []string
 	// StateDir is settings.state_dir or its default.
 	StateDir string
+	// Agent is settings.agent.
+	Agent Agent
 	// Lowerdirs and Overlays are sorted by name and by address.
 	Lowerdirs []Lowerdir
 	Overlays  []*Overlay
+}
+
+// Agent is how the agent runs. What is "" or 0 the spec leaves to the agent.
+type Agent struct {
+	Policy string // observe, safe or full
+	// Resync is how often the agent looks at the whole host, events or none.
+	Resync Duration
+	// MetricsFile is where it writes metrics, a *.prom file.
+	MetricsFile string
 }
 
 // Lowerdir is a shared read-only layer.

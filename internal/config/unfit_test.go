@@ -66,6 +66,10 @@ func TestFormat(t *testing.T) {
 		{"empty", "", ""},
 		{"blanks", " \n\t\n", ""},
 		{"alignment", "settings{\nstate_dir=\"/x\"\n}", "settings {\n  state_dir = \"/x\"\n}\n"},
+		{
+			"nested", "settings {\nagent {\npolicy=\"safe\"\nresync = \"10m\"\n}\n}",
+			"settings {\n  agent {\n    policy = \"safe\"\n    resync = \"10m\"\n  }\n}\n",
+		},
 		{"lists", "locals {\n  x=[ 1,2 ]\n  long = 3\n}\n\n\n", "locals {\n  x    = [1, 2]\n  long = 3\n}\n"},
 		{"comments", "#  a \nlocals {} # b", "#  a \nlocals {} # b\n"},
 		{"heredoc", "locals {\nx=<<EOT\n  kept  \nEOT\n}\n", "locals {\n  x = <<EOT\n  kept  \nEOT\n}\n"},
