@@ -4,15 +4,13 @@ import (
 	"context"
 	"fmt"
 	"slices"
-
-	"github.com/coreos/go-systemd/v22/dbus"
 )
 
 // stopDependencies are those along which stopping a unit stops others.
 var stopDependencies = [...]string{"RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo"}
 
-// DependentsOf gives for each unit those, sorted, that are up and that systemd would stop together with it. Each unit is
-// asked for once; one without any dependents is not in the map.
+// DependentsOf gives for each unit those, sorted, that are up and that systemd would stop together with it. Each unit
+// is asked for once; one without any dependents is not in the map.
 func (m *Manager) DependentsOf(ctx context.Context, names []string) (map[string][]string, error) {
 	fail := func(err error) (map[string][]string, error) {
 		return nil, fmt.Errorf("cannot ask systemd which units depend on others: %w", err)
@@ -28,11 +26,7 @@ func (m *Manager) DependentsOf(ctx context.Context, names []string) (map[string]
 		return states[unit].Load == "not-found" && !states[unit].Up()
 	})
 	for len(round) > 0 {
-		lists := make([][]string, len(round))
-		err := each(len(round), func(i int) (err error) {
-			lists[i], err = m.stopReaches(ctx, round[i])
-			return err
-		})
+		lists, err := m.stopReaches(ctx, round)
 		if err != nil {
 			return fail(err)
 		}
@@ -61,17 +55,24 @@ func (m *Manager) DependentsOf(ctx context.Context, names []string) (map[string]
 	return all, nil
 }
 
-// stopReaches gives the units that a stop of one goes on to.
-func (m *Manager) stopReaches(ctx context.Context, unit string) ([]string, error) {
-	var list []string
-	err := m.call(ctx, func(conn *dbus.Conn) error {
-		u := &asked{ctx: ctx, conn: conn, unit: unit}
+// stopReaches gives for each unit those that a stop of it goes on to.
+func (m *Manager) stopReaches(ctx context.Context, names []string) ([][]string, error) {
+	var ask []property
+	for _, unit := range names {
 		for _, kind := range stopDependencies {
-			list = append(list, ask[[]string](u, "Unit", kind)...)
+			ask = append(ask, property{unit, "Unit", kind})
 		}
-		return u.err
-	})
-	return list, err
+	}
+	values, err := m.properties(ctx, ask)
+	if err != nil {
+		return nil, err
+	}
+	lists := make([][]string, len(names))
+	for i, value := range values {
+		list, _ := value.([]string)
+		lists[i/len(stopDependencies)] = append(lists[i/len(stopDependencies)], list...)
+	}
+	return lists, nil
 }
 
 // reachable follows the dependencies from a unit, through units that are up. A stop does not get past one that is

@@ -66,12 +66,27 @@ func (m *Manager) Restart(ctx context.Context, unit string) error {
 // target, also of one that is active, would otherwise start all that it wants and that is down: what an administrator
 // has stopped, and what must not be mounted now.
 func (m *Manager) StartAlone(ctx context.Context, unit string) error {
+	return m.alone(ctx, "start", unit, (*dbus.Conn).StartUnitContext)
+}
+
+// StopAlone queues the stop of a unit, without what requires it or is part of it, and does not wait for it. A service
+// that says PartOf=overlayd.target, as that of the agent does, goes on. It is no error if systemd does not have the
+// unit.
+func (m *Manager) StopAlone(ctx context.Context, unit string) error {
+	err := m.alone(ctx, "stop", unit, (*dbus.Conn).StopUnitContext)
+	if isNoSuchUnit(err) {
+		return nil
+	}
+	return err
+}
+
+func (m *Manager) alone(ctx context.Context, verb, unit string, queue jobCall) error {
 	err := m.call(ctx, func(conn *dbus.Conn) error {
-		_, err := conn.StartUnitContext(ctx, unit, "ignore-dependencies", nil)
+		_, err := queue(conn, ctx, unit, "ignore-dependencies", nil)
 		return err
 	})
 	if err != nil {
-		return fmt.Errorf("cannot start unit %s: %w", unit, err)
+		return fmt.Errorf("cannot %s unit %s: %w", verb, unit, err)
 	}
 	return nil
 }
@@ -166,21 +181,19 @@ func (m *Manager) unitResult(ctx context.Context, unit string) string {
 	if !strings.HasSuffix(unit, mountSuffix) {
 		return ""
 	}
-	var result string
-	err := m.call(ctx, func(conn *dbus.Conn) error {
-		u := &asked{ctx: ctx, conn: conn, unit: unit}
-		result = ask[string](u, "Mount", "Result")
-		return u.err
-	})
-	if err != nil || result == "success" {
+	values, err := m.properties(ctx, []property{{unit, "Mount", "Result"}})
+	if err != nil {
+		return ""
+	}
+	result, _ := values[0].(string)
+	if result == "success" {
 		return ""
 	}
 	return result
 }
 
 // WaitJobs waits until no job is queued or running for the units or overlayd.target, and tells whether there was one.
-// It asks again and again rather than subscribe to signals: a subscriber makes systemd send each change of every unit,
-// which is dear where there are thousands of mounts, and jobs in the way are rare.
+// It asks again and again rather than subscribe to signals, see [Watch]: jobs in the way are rare.
 func (m *Manager) WaitJobs(ctx context.Context, names map[string]bool) (waited bool, err error) {
 	const longest = 250 * time.Millisecond
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, longest) {

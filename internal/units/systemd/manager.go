@@ -4,8 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"os"
+	"slices"
 	"sync"
+	"syscall"
 
 	"github.com/coreos/go-systemd/v22/dbus"
 	godbus "github.com/godbus/dbus/v5"
@@ -116,13 +120,17 @@ func (m *Manager) callOnce(ctx context.Context, f func(*dbus.Conn) error) error 
 }
 
 // isGone tells whether an answer did not come because systemd left the bus (daemon-reexec, or the bus lost patience
-// with a systemd that was busy for long), or the bus ended.
+// with a systemd that was busy for long), or the bus ended, before the call or under it.
 func isGone(err error) bool {
 	if failed, ok := errors.AsType[godbus.Error](err); ok {
 		return failed.Name == "org.freedesktop.DBus.Error.NoReply" ||
 			failed.Name == "org.freedesktop.DBus.Error.Disconnected"
 	}
-	return errors.Is(err, godbus.ErrClosed)
+	return slices.ContainsFunc(brokenErrors[:], func(broken error) bool { return errors.Is(err, broken) })
+}
+
+var brokenErrors = [...]error{
+	godbus.ErrClosed, net.ErrClosed, io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE,
 }
 
 // each calls f for each of n, as many at once as calls are allowed, and gives the first error.

@@ -43,79 +43,98 @@ func (m *Manager) States(ctx context.Context, names []string) (map[string]State,
 			down = append(down, name)
 		}
 	}
-	details := make([]State, len(down))
-	err = each(len(down), func(i int) (err error) {
-		details[i], err = m.detail(ctx, down[i], states[down[i]])
-		return err
-	})
-	if err != nil {
-		return nil, err
-	}
-	for i, name := range down {
-		states[name] = details[i]
+	if err := m.addDetails(ctx, states, down); err != nil {
+		return nil, fmt.Errorf("cannot ask systemd for the state of units: %w", err)
 	}
 	return states, nil
 }
 
 func (m *Manager) listStates(ctx context.Context, names []string) (map[string]State, error) {
-	states := make(map[string]State, len(names))
+	list, err := m.list(ctx, names)
+	states := make(map[string]State, len(list))
+	for _, unit := range list {
+		states[unit.Name] = stateOf(unit)
+	}
+	return states, err
+}
+
+func stateOf(unit dbus.UnitStatus) State {
+	return State{Load: unit.LoadState, Active: unit.ActiveState, Sub: unit.SubState}
+}
+
+func (m *Manager) list(ctx context.Context, names []string) ([]dbus.UnitStatus, error) {
+	all := make([]dbus.UnitStatus, 0, len(names))
 	for part := range slices.Chunk(names, chunk) {
 		err := m.call(ctx, func(conn *dbus.Conn) error {
 			list, err := conn.ListUnitsByNamesContext(ctx, part)
-			for _, unit := range list {
-				states[unit.Name] = State{Load: unit.LoadState, Active: unit.ActiveState, Sub: unit.SubState}
-			}
+			all = append(all, list...)
 			return err
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
-	return states, nil
+	return all, nil
 }
 
-func (m *Manager) detail(ctx context.Context, unit string, state State) (State, error) {
-	var left, up, leftUp, down uint64
-	err := m.call(ctx, func(conn *dbus.Conn) error {
-		u := &asked{ctx: ctx, conn: conn, unit: unit}
-		state.NeedReload = ask[bool](u, "Unit", "NeedDaemonReload")
-		left = ask[uint64](u, "Unit", "InactiveExitTimestampMonotonic")
-		up = ask[uint64](u, "Unit", "ActiveEnterTimestampMonotonic")
-		leftUp = ask[uint64](u, "Unit", "ActiveExitTimestampMonotonic")
-		down = ask[uint64](u, "Unit", "InactiveEnterTimestampMonotonic")
+func (m *Manager) addDetails(ctx context.Context, states map[string]State, down []string) error {
+	var ask []property
+	for _, unit := range down {
+		ask = append(ask, property{unit, "Unit", "NeedDaemonReload"})
 		if strings.HasSuffix(unit, mountSuffix) {
-			state.Result = ask[string](u, "Mount", "Result")
+			ask = append(ask, property{unit, "Mount", "Result"})
 		}
-		return u.err
-	})
-	if err != nil {
-		return state, fmt.Errorf("cannot ask systemd for unit %s: %w", unit, err)
 	}
-	state.StoppedByJob = state.Active == "inactive" && stoppedByJob(left, up, leftUp, down)
-	return state, nil
+	values, err := m.properties(ctx, ask)
+	if err != nil {
+		return err
+	}
+	for i, p := range ask {
+		state := states[p.unit]
+		switch value := values[i].(type) {
+		case bool:
+			state.NeedReload = value
+		case string:
+			state.Result = value
+		}
+		states[p.unit] = state
+	}
+	stopped, err := m.stopped(ctx, slices.DeleteFunc(down, func(unit string) bool {
+		return states[unit].Active != "inactive"
+	}))
+	for unit := range stopped {
+		state := states[unit]
+		state.StoppedByJob = true
+		states[unit] = state
+	}
+	return err
 }
 
-// asked is a unit of which several properties are asked for, one by one. GetAll would be one call, but systemd looks
-// at files for some properties (UnitFilePreset, for one), which takes far longer than the few calls.
-type asked struct {
-	ctx  context.Context
-	conn *dbus.Conn
-	unit string
-	err  error // the first
-}
-
-func ask[T any](u *asked, unitType, name string) T {
-	var value T
-	if u.err != nil {
-		return value
-	}
-	property, err := u.conn.GetUnitTypePropertyContext(u.ctx, u.unit, unitType, name)
+// stopped gives those of inactive units that a stop job took down.
+func (m *Manager) stopped(ctx context.Context, inactive []string) (map[string]bool, error) {
+	// The later two stamps tell already of what was unmounted by hand, and that is where somebody waits.
+	last, err := m.stamps(ctx, inactive, "ActiveExitTimestampMonotonic", "InactiveEnterTimestampMonotonic")
 	if err != nil {
-		u.err = err
-		return value
+		return nil, err
 	}
-	value, _ = property.Value.Value().(T)
-	return value
+	var maybe []string
+	var ends [][2]uint64
+	for i, unit := range inactive {
+		if last[i][0] < last[i][1] {
+			maybe, ends = append(maybe, unit), append(ends, last[i])
+		}
+	}
+	first, err := m.stamps(ctx, maybe, "InactiveExitTimestampMonotonic", "ActiveEnterTimestampMonotonic")
+	if err != nil {
+		return nil, err
+	}
+	stopped := map[string]bool{}
+	for i, unit := range maybe {
+		if stoppedByJob(first[i][0], first[i][1], ends[i][0], ends[i][1]) {
+			stopped[unit] = true
+		}
+	}
+	return stopped, nil
 }
 
 // stoppedByJob tells from the time stamps how a unit came down: when it left inactive, became active, left active and
@@ -125,4 +144,45 @@ func ask[T any](u *asked, unitType, name string) T {
 // ExecUnmount.
 func stoppedByJob(left, up, leftUp, down uint64) bool {
 	return up > 0 && left <= up && up <= leftUp && leftUp < down
+}
+
+// stamps asks for two time stamps of each unit.
+func (m *Manager) stamps(ctx context.Context, names []string, one, other string) ([][2]uint64, error) {
+	ask := make([]property, 0, 2*len(names))
+	for _, unit := range names {
+		ask = append(ask, property{unit, "Unit", one}, property{unit, "Unit", other})
+	}
+	values, err := m.properties(ctx, ask)
+	if err != nil {
+		return nil, err
+	}
+	stamps := make([][2]uint64, len(names))
+	for i, value := range values {
+		stamps[i/2][i%2], _ = value.(uint64)
+	}
+	return stamps, nil
+}
+
+// property is one of a unit, with the last word of its D-Bus interface.
+type property struct{ unit, kind, name string }
+
+// properties asks for properties one by one, several at a time. GetAll would be one call for a unit, but systemd looks
+// at files for some properties (UnitFilePreset, for one), which takes far longer than the few calls.
+func (m *Manager) properties(ctx context.Context, list []property) ([]any, error) {
+	values := make([]any, len(list))
+	err := each(len(list), func(i int) error {
+		p := list[i]
+		err := m.call(ctx, func(conn *dbus.Conn) error {
+			got, err := conn.GetUnitTypePropertyContext(ctx, p.unit, p.kind, p.name)
+			if err == nil {
+				values[i] = got.Value.Value()
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("%s of unit %s: %w", p.name, p.unit, err)
+		}
+		return nil
+	})
+	return values, err
 }
