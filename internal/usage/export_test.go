@@ -24,3 +24,8 @@ func Walk(ctx context.Context, path string, visit func(overlayfs.FileID)) error 
 	w := walker{ctx: ctx, path: path, visit: func(n node) { visit(n.id) }}
 	return w.walk(top)
 }
+
+// CountWithin is Count with less room: so many bytes for directories, and so many inodes with several names.
+func CountWithin(ctx context.Context, path string, room, several int) (Usage, error) {
+	return count(ctx, path, func() {}, room, several)
+}

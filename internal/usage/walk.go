@@ -2,6 +2,7 @@ package usage
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -28,7 +29,11 @@ type level struct {
 	name string
 	id   overlayfs.FileID
 	todo []byte
+	kept int // bytes that all this takes
 }
+
+// perLevel is what a level takes, about, but for names.
+const perLevel = 80
 
 // walker goes through the tree below a directory. It holds descriptors of the top and of the current directory only,
 // however deep the tree is, and comes back up by "..".
@@ -38,6 +43,8 @@ type walker struct {
 	skip  map[overlayfs.FileID]bool // directories that are left out, with all below them
 	visit func(node)                // gets every inode below the top as often as it has names there
 	seen  func(n int)               // gets the number of entries seen since it was last called; nil for nobody
+	chunk int                       // bytes of a directory to read at a time
+	room  int                       // bytes that the levels may take; 0 for any number
 
 	skipped bool // something was left out because of skip
 
@@ -45,11 +52,12 @@ type walker struct {
 	dir  int
 	down []level
 	buf  []byte
+	kept int // bytes that the levels take
 }
 
 // walk visits all below the directory open as top, not the directory itself.
 func (w *walker) walk(top int) error {
-	w.top, w.dir, w.buf = top, top, make([]byte, 32<<10)
+	w.top, w.dir, w.buf, w.kept = top, top, make([]byte, cmp.Or(w.chunk, 32<<10)), 0
 	defer func() { w.enter(w.top) }()
 	first, err := w.list()
 	if err != nil {
@@ -80,7 +88,9 @@ func (w *walker) walk(top int) error {
 		if err != nil {
 			return err
 		}
-		w.down[last].id, w.down[last].todo = next.id, next.todo
+		next.name = w.down[last].name
+		w.keep(&next, len(name)+perLevel)
+		w.down[last] = next
 	}
 	return nil
 }
@@ -135,6 +145,10 @@ func (w *walker) list() (level, error) {
 			w.visit(one)
 			if one.dir {
 				l.todo = append(append(l.todo, name...), 0)
+				w.keep(&l, len(name)+1)
+			}
+			if w.room > 0 && w.kept > w.room {
+				return l, fmt.Errorf("cannot count %s: %w", w.path, errTooLarge)
 			}
 		}
 		if w.seen != nil {
@@ -146,7 +160,7 @@ func (w *walker) list() (level, error) {
 // leave goes back to the directory above. Where the tree was rearranged meanwhile, ".." leads elsewhere; then it goes
 // down again from the top, as far as things are where they were, and what has moved away is passed over.
 func (w *walker) leave() error {
-	w.down = w.down[:len(w.down)-1]
+	w.drop()
 	if len(w.down) <= 1 {
 		w.enter(w.top)
 		return nil
@@ -178,9 +192,24 @@ func (w *walker) redescend() error {
 		if err != nil && !gone(err) {
 			return fmt.Errorf("cannot open %s: %w", w.at(w.down[i].name), err)
 		}
-		w.down = w.down[:i]
+		for len(w.down) > i {
+			w.drop()
+		}
 	}
 	return nil
+}
+
+// keep takes account of what a level takes.
+func (w *walker) keep(l *level, bytes int) {
+	l.kept += bytes
+	w.kept += bytes
+}
+
+// drop forgets the lowest level.
+func (w *walker) drop() {
+	last := len(w.down) - 1
+	w.kept -= w.down[last].kept
+	w.down = w.down[:last]
 }
 
 // at is where name in the current directory is, shortened: a tree may be deeper than a message should be long.
