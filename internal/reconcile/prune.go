@@ -117,7 +117,7 @@ func (h *Host) Prune(ctx context.Context, d plan.Desired, stateDirs []string, di
 		if err != nil {
 			return nil, err
 		}
-		defer l.release()
+		defer l.Release()
 	}
 	s, err := h.search(d, stateDirs)
 	if err != nil {
