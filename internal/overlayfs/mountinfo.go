@@ -32,13 +32,16 @@ type Mount struct {
 
 // ParseMounts reads a mount table, /proc/PID/mountinfo, in its order. Use [ParseTable] unless the order is all you need.
 func ParseMounts(r io.Reader) ([]Mount, error) {
-	raw, err := io.ReadAll(r)
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the mount table: %w", err)
-	}
 	// One string for the whole table, of which nearly all fields are parts. No bufio.Scanner: a line has no
 	// greatest length, 500 layers make it longer than 64 KiB.
-	text := string(raw)
+	var whole strings.Builder
+	if sized, ok := r.(interface{ Len() int }); ok {
+		whole.Grow(sized.Len())
+	}
+	if _, err := io.Copy(&whole, r); err != nil {
+		return nil, fmt.Errorf("cannot read the mount table: %w", err)
+	}
+	text := whole.String()
 	mounts := make([]Mount, 0, strings.Count(text, "\n")+1)
 	p := parser{flags: make(map[string]Options)}
 	for number := 1; text != ""; number++ {

@@ -104,6 +104,24 @@ func (h *Host) uses(t *overlayfs.Table) ([]overlayfs.Use, error) {
 	if err != nil {
 		return nil, err
 	}
+	return withDetached(uses)
+}
+
+// usesButCopies gives what uses gives, but for the copies of our own overlays in other mount namespaces. It does where
+// nothing is to go down.
+func (h *Host) usesButCopies(o *plan.Observed) ([]overlayfs.Use, error) {
+	var known *host.Namespaces
+	if h.Memory != nil {
+		known = &h.Memory.namespaces
+	}
+	uses, err := known.Uses(o.Mounts, o.ID)
+	if err != nil {
+		return nil, err
+	}
+	return withDetached(uses)
+}
+
+func withDetached(uses []overlayfs.Use) ([]overlayfs.Use, error) {
 	detached, err := readDetached()
 	if err != nil {
 		return nil, err

@@ -2,11 +2,9 @@ package reconcile
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,6 +25,10 @@ import (
 type Host struct {
 	Root string // tree to prepare instead of this host (--root), "" for this host
 	Log  logrus.FieldLogger
+	// Systemd is a connection to be used instead of one for each call; may be nil.
+	Systemd *systemd.Manager
+	// Memory is what a process that looks again and again remembers; nil for one that looks once.
+	Memory *Memory
 }
 
 // Offline tells whether a tree is prepared, where nothing can be mounted.
@@ -56,6 +58,9 @@ func (h *Host) Observe(d plan.Desired) (*plan.Observed, error) {
 	if o.Fstab, err = readFstab(filepath.Join("/", h.Root, "etc/fstab")); err != nil {
 		return nil, fmt.Errorf("cannot read fstab: %w", err)
 	}
+	if d.Partial() && !h.Offline() {
+		h.Memory.beginTable()
+	}
 	table, err := host.ReadTable()
 	if err != nil {
 		return nil, err
@@ -73,8 +78,24 @@ func (h *Host) Observe(d plan.Desired) (*plan.Observed, error) {
 	return o, h.observeResets(d, o)
 }
 
+// observeUnits reads the unit files. For a part of a spec it reads those of that part; of the others it only has to
+// know which are overlayd's, and that may be remembered.
 func (h *Host) observeUnits(d plan.Desired, o *plan.Observed) error {
-	l, err := h.dir().List()
+	names := make([]string, len(d.Overlays))
+	for i := range d.Overlays {
+		names[i] = units.Name(d.Overlays[i].Mountpoint)
+	}
+	var l *systemd.Listing
+	var err error
+	part := map[string]bool{}
+	if d.Partial() {
+		for _, name := range names {
+			part[name] = true
+		}
+		l, err = h.Memory.list(h.dir(), part)
+	} else {
+		l, err = h.dir().List()
+	}
 	if err != nil {
 		return err
 	}
@@ -89,6 +110,12 @@ func (h *Host) observeUnits(d plan.Desired, o *plan.Observed) error {
 			}
 			continue
 		}
+		if d.Partial() && !part[name] {
+			u := plan.UnitFile{Path: f.Path, Link: f.Link}
+			u.Ours = f.Unread || len(f.Text) > 0 && units.IsOurs(f.Text)
+			o.Units[name] = u
+			continue
+		}
 		u := readUnit(f)
 		o.Units[name] = u
 		if _, seen := o.Gone[u.Source]; u.Ours && !seen {
@@ -97,8 +124,7 @@ func (h *Host) observeUnits(d plan.Desired, o *plan.Observed) error {
 		}
 	}
 	o.DropIns = map[string][]string{}
-	for _, want := range d.Overlays {
-		name := units.Name(want.Mountpoint)
+	for _, name := range names {
 		if drops := l.DropInsOf(name); len(drops) > 0 {
 			o.DropIns[name] = drops
 		}
@@ -135,52 +161,95 @@ func readUnit(f systemd.UnitFile) plan.UnitFile {
 	return u
 }
 
-// observePaths looks at all paths of the spec, of our units, and of the overlays that are live.
+// observePaths looks at all paths of the spec, of our units, and of the overlays that are live. For a part of a spec it
+// only finds out which directories the others have as upperdir and workdir.
 func (h *Host) observePaths(d plan.Desired, o *plan.Observed, table *overlayfs.Table) {
-	prober := host.NewProber(table)
-	o.Paths = make(map[string]overlayfs.PathInfo, 4*len(d.Overlays))
 	desired := make(map[string]bool, len(d.Overlays))
-	look := func(paths ...string) {
-		for _, p := range paths {
-			if _, seen := o.Paths[p]; p == "" || seen {
-				continue
-			}
-			info := h.look(prober, p)
-			o.Paths[p] = info
-			// Where a link leads is what a unit mounts, and to be known as the directory that others mounted by the link.
-			if _, seen := o.Paths[info.Real]; info.Symlink != "" && !seen {
-				o.Paths[info.Real] = h.look(prober, info.Real)
+	for i := range d.Overlays {
+		desired[d.Overlays[i].Mountpoint] = true
+	}
+	o.Paths = make(map[string]overlayfs.PathInfo, 4*len(d.Overlays))
+	h.lookAt(d.Paths(), d.DataDirs(), o, table)
+	h.observeMarks(d, o)
+	var more []string
+	for _, u := range o.Units {
+		if u.Ours {
+			more = append(more, u.Config.Upper, u.Config.Work)
+			if desired[u.Where] {
+				more = append(more, u.Config.Lower...)
 			}
 		}
 	}
-	for _, want := range d.Overlays {
-		desired[want.Mountpoint] = true
+	mounts := o.Mounts.All()
+	for i := range mounts {
+		m := &mounts[i]
+		if m.Overlay == nil || d.Partial() && !desired[m.Mountpoint] {
+			continue
+		}
+		more = append(more, m.Overlay.Upper, m.Overlay.Work)
+		if desired[m.Mountpoint] {
+			more = append(more, m.Overlay.Lower...)
+		}
 	}
-	look(d.Paths()...)
+	h.lookAt(more, nil, o, table)
+	if d.Partial() {
+		h.lookAt(h.observeHeld(d, o), nil, o, table)
+	}
+}
+
+// observeMarks looks for overlayd's mark on data directories of which no unit tells whose they are.
+func (h *Host) observeMarks(d plan.Desired, o *plan.Observed) {
 	o.Marked = map[string]bool{}
-	for _, want := range d.Overlays {
+	for i := range d.Overlays {
+		want := &d.Overlays[i]
 		if want.DataDir != "" && o.Paths[want.DataDir].Exists && !o.Units[units.Name(want.Mountpoint)].Ours {
 			m, marked, err := safedir.ReadMarker(h.inRoot(want.DataDir))
 			// A damaged marker is no mark: then nothing there is ours to delete.
 			o.Marked[want.DataDir] = err == nil && marked && m.Address == want.Address
 		}
 	}
-	for _, u := range o.Units {
-		if u.Ours {
-			look(u.Config.Upper, u.Config.Work)
-			if desired[u.Where] {
-				look(u.Config.Lower...)
-			}
+}
+
+// lookAt looks at those of the paths that were not looked at yet, and not inside those that are in outside.
+func (h *Host) lookAt(paths []string, outside map[string]bool, o *plan.Observed, table *overlayfs.Table) {
+	paths = unseen(paths, o)
+	var links []string
+	for i, info := range h.lookAll(table, paths, outside) {
+		o.Paths[paths[i]] = info
+		// Where a link leads is what a unit mounts, and to be known as the directory that others mounted by the link.
+		if info.Symlink != "" {
+			links = append(links, info.Real)
 		}
 	}
-	for _, m := range o.Mounts.All() {
-		if m.Overlay != nil {
-			look(m.Overlay.Upper, m.Overlay.Work)
-			if desired[m.Mountpoint] {
-				look(m.Overlay.Lower...)
-			}
+	links = unseen(links, o)
+	for i, info := range h.lookAll(table, links, nil) {
+		o.Paths[links[i]] = info
+	}
+}
+
+// unseen gives the paths that were not looked at yet, each once.
+func unseen(paths []string, o *plan.Observed) []string {
+	out := make([]string, 0, len(paths))
+	for _, p := range paths {
+		if _, seen := o.Paths[p]; p != "" && !seen {
+			out = append(out, p)
 		}
 	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+// lookAll is look for many paths.
+func (h *Host) lookAll(table *overlayfs.Table, paths []string, outside map[string]bool) []overlayfs.PathInfo {
+	if !h.Offline() {
+		return host.LookAll(table, paths, outside)
+	}
+	prober := host.NewProber(table)
+	infos := make([]overlayfs.PathInfo, len(paths))
+	for i, p := range paths {
+		infos[i] = h.look(prober, p)
+	}
+	return infos
 }
 
 // look looks at one path; below --root it is the tree's, and shown without the root.
@@ -239,129 +308,4 @@ func cutRoot(p, root string) (string, bool) {
 		return "", false
 	}
 	return filepath.Join("/", rel), true
-}
-
-// Plan looks at the host and thinks. It looks a second time, at what the disruptive changes would hit, where there are
-// any: which units depend on the mounts, which processes use them, and who holds an upperdir in another mount
-// namespace.
-func (h *Host) Plan(ctx context.Context, d plan.Desired, targets []plan.Target) (plan.Plan, *plan.Observed, error) {
-	o, err := h.Observe(d)
-	if err != nil {
-		return plan.Plan{}, nil, err
-	}
-	p := plan.Diff(d, o, targets)
-	if h.Offline() || !touches(p) {
-		return p, o, nil
-	}
-	if err := h.observeImpact(ctx, p, o); err != nil {
-		return plan.Plan{}, nil, err
-	}
-	if err := h.observeRequired(ctx, d, p, o); err != nil {
-		return plan.Plan{}, nil, err
-	}
-	return plan.Diff(d, o, targets), o, nil
-}
-
-// touches tells whether a plan takes a mount down, puts one up, or renews what one is mounted on.
-func touches(p plan.Plan) bool {
-	return slices.ContainsFunc(p.Changes, func(c plan.Change) bool {
-		return len(c.Do.Unmount) > 0 || c.Do.Mount != nil || c.Do.Reset != nil
-	})
-}
-
-// observeImpact fills in Uses and Impact for what the plan takes down or puts up.
-func (h *Host) observeImpact(ctx context.Context, p plan.Plan, o *plan.Observed) error {
-	uses, err := h.uses(o.Mounts)
-	if err != nil {
-		return err
-	}
-	o.Uses = uses
-	down := map[string]string{} // mountpoint → unit
-	ids := map[int]string{}
-	for _, c := range p.Changes {
-		for _, l := range c.Do.Unmount {
-			down[l.Mountpoint] = l.Unit
-			for _, m := range o.Mounts.At(l.Mountpoint) {
-				ids[m.ID] = l.Mountpoint
-			}
-		}
-	}
-	if len(down) == 0 {
-		return nil
-	}
-	users, err := host.Users(ids)
-	permitted := !errors.Is(err, host.ErrNotPermitted)
-	if err != nil && permitted {
-		return err
-	}
-	o.Impact = make(map[string]plan.Impact, len(down))
-	for at := range down {
-		i := plan.Impact{}
-		for _, m := range o.Mounts.Below(at) {
-			i.Mounts = append(i.Mounts, m.Mountpoint)
-		}
-		if permitted {
-			i.Processes = []overlayfs.Process{}
-		}
-		o.Impact[at] = i
-	}
-	for id, processes := range users {
-		i := o.Impact[ids[id]]
-		i.Processes = append(i.Processes, processes...)
-		o.Impact[ids[id]] = i
-	}
-	return h.observeDependents(ctx, down, o)
-}
-
-// observeRequired asks systemd for the units that the overlays to be mounted require. A missing one would only show
-// when the start job fails.
-func (h *Host) observeRequired(ctx context.Context, d plan.Desired, p plan.Plan, o *plan.Observed) error {
-	var names []string
-	own := map[string]bool{} // written before they are needed
-	for _, want := range d.Overlays {
-		own[units.Name(want.Mountpoint)] = true
-		if c, ok := p.Find(want.Address); ok && c.Do.Start {
-			names = append(names, want.Requires...)
-		}
-	}
-	if len(names) == 0 {
-		return nil
-	}
-	m, err := systemd.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	slices.Sort(names)
-	states, err := m.States(ctx, slices.Compact(names))
-	if err != nil {
-		return err
-	}
-	o.NoUnit = map[string]bool{}
-	for name, s := range states {
-		o.NoUnit[name] = s.Load == "not-found" && !own[name]
-	}
-	return nil
-}
-
-// observeDependents asks systemd which active units stop with each mount.
-func (h *Host) observeDependents(ctx context.Context, down map[string]string, o *plan.Observed) error {
-	if !o.Systemd {
-		return nil
-	}
-	m, err := systemd.Connect(ctx)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	all, err := m.DependentsOf(ctx, slices.Sorted(maps.Values(down)))
-	if err != nil {
-		return err
-	}
-	for at, unit := range down {
-		i := o.Impact[at]
-		i.Units = append(i.Units, all[unit]...)
-		o.Impact[at] = i
-	}
-	return nil
 }

@@ -5,6 +5,7 @@ var (
 	Diagnose       = diagnose
 	OverlayLine    = overlayLine
 	Concerns       = concerns
+	InUse          = inUse
 	ReadTableAt    = readTable
 	ReadDefaultsAt = readDefaults
 )

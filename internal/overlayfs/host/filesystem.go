@@ -35,7 +35,11 @@ func (p *Prober) mount(n *node) *mountInfo {
 			}
 		}
 	}
-	if m.magic, m.network = networkType(m.fsType); !m.network && n.base != "" {
+	m.magic, m.network = networkType(m.fsType)
+	switch {
+	case m.fsType == "overlay":
+		m.magic = unix.OVERLAYFS_SUPER_MAGIC // the table has told all, and of these there are thousands
+	case !m.network && n.base != "":
 		m.statfs(n.base, p.table == nil)
 	}
 	if _, ok := m.flags["ro"]; ok {

@@ -43,6 +43,18 @@ func NewProber(t *overlayfs.Table) *Prober {
 
 // Look looks at path, which is absolute.
 func (p *Prober) Look(path string) overlayfs.PathInfo {
+	info := p.LookOutside(path)
+	if !info.IsDir || info.Network {
+		return info
+	}
+	if n := p.node(filepath.Clean(path)); n.real != p.mount(n).point {
+		info.Empty, info.CaseFold = lookInside(n.real, p.mount(n).folds)
+	}
+	return info
+}
+
+// LookOutside is Look without what it takes to open a directory to know, Empty and CaseFold. That is most of the price.
+func (p *Prober) LookOutside(path string) overlayfs.PathInfo {
 	if !filepath.IsAbs(path) {
 		return overlayfs.PathInfo{Path: path, Err: fmt.Sprintf("%s is not an absolute path", path)}
 	}
@@ -65,9 +77,6 @@ func (p *Prober) Look(path string) overlayfs.PathInfo {
 	}
 	m := p.mount(n)
 	info.FSType, info.Magic, info.ReadOnly, info.Network, info.Flags = m.fsType, m.magic, m.readOnly, m.network, m.flags
-	if info.IsDir && !m.network && n.real != m.point {
-		info.Empty, info.CaseFold = lookInside(n.real, m.folds)
-	}
 	return info
 }
 

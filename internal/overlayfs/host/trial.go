@@ -17,6 +17,9 @@ import (
 // real upperdir or workdir (another filesystem, ESTALE with index) is not found. The errors, in the order of configs,
 // are each a *MountError, or say that no trial could be made. All share one copy of the mount table.
 func TrialMounts(configs []overlayfs.Config) []error {
+	if len(configs) == 0 {
+		return nil // a namespace is a copy of the whole mount table
+	}
 	errs := make([]error, len(configs))
 	err := privately(func() {
 		for i, c := range configs {

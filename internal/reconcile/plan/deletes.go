@@ -9,6 +9,9 @@ import (
 
 // deletes adds a change for each unit of ours in scope that nothing desires.
 func (b *builder) deletes() {
+	if b.scope.empty() {
+		return
+	}
 	for _, name := range sortedKeys(b.o.Units) {
 		u := b.o.Units[name]
 		if !u.Ours || b.byUnit[name] != nil || b.used[name] || !b.inScope(u) {

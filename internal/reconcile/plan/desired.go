@@ -17,6 +17,8 @@ type Desired struct {
 	Orphans []string `json:"orphans,omitempty"`
 	// Resets are the overlays that are to go back to pristine, by mountpoint. They are desired as they were applied.
 	Resets map[string]Reset `json:"-"`
+
+	whole *Index // of the spec that this is a part of, nil for a whole one
 }
 
 // Scope tells which applied units a run may delete.
@@ -31,6 +33,9 @@ type Scope struct {
 func (s Scope) Contains(source string) bool {
 	return slices.Contains(s.Files, source) || slices.Contains(s.Dirs, path.Dir(source))
 }
+
+// empty tells whether nothing can be in scope.
+func (s Scope) empty() bool { return len(s.Files)+len(s.Dirs)+len(s.Mountpoints) == 0 }
 
 // Overlay is one client's view as the spec wants it.
 type Overlay struct {
@@ -97,6 +102,26 @@ func (d Desired) Paths() []string {
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
+}
+
+// DataDirs are those of the [Desired.Paths] of which a plan needs to know no more than whether they exist.
+func (d Desired) DataDirs() map[string]bool {
+	out := make(map[string]bool, len(d.Overlays))
+	for i := range d.Overlays {
+		if dir := d.Overlays[i].DataDir; dir != "" {
+			out[dir] = true
+		}
+	}
+	for i := range d.Overlays {
+		o := &d.Overlays[i]
+		for _, l := range o.Lower {
+			delete(out, l)
+		}
+		delete(out, o.Upper)
+		delete(out, o.Work)
+		delete(out, o.Mountpoint)
+	}
+	return out
 }
 
 // within tells whether p is dir or lies below it.

@@ -10,17 +10,25 @@ import (
 // Diff makes the plan that turns what was observed into what is desired. With targets only their changes, and what
 // those need, are in it. Diff is total: it never fails, and what cannot be done is a conflict.
 func Diff(d Desired, o *Observed, targets []Target) Plan {
-	b := &builder{
-		o: o, scope: d.Scope, resets: d.Resets, goals: goals(d, o), byUnit: map[string]*goal{},
-		addresses: make(map[string]bool, len(d.Overlays)), doomed: make(map[string]bool, len(d.Scope.Mountpoints)),
+	p, _ := DiffWide(d, o, targets)
+	return p
+}
+
+// DiffWide is Diff for a part of a spec, see [Desired.Around]: it takes in what turns out to matter for it, and gives
+// the part that the plan is about. Where that is wider than d, what was observed for d was not enough: observe again.
+func DiffWide(d Desired, o *Observed, targets []Target) (Plan, Desired) {
+	for {
+		p, more := diff(d, o, targets)
+		if len(more) == 0 {
+			return p, d
+		}
+		d = d.with(more)
 	}
-	for _, at := range d.Scope.Mountpoints {
-		b.doomed[at] = true
-	}
-	for _, g := range b.goals {
-		b.byUnit[g.name] = g
-		b.addresses[g.Address] = true
-	}
+}
+
+// diff makes the plan, or gives the mountpoints of further overlays that have to be in it.
+func diff(d Desired, o *Observed, targets []Target) (p Plan, more []string) {
+	b := newBuilder(d, o)
 	b.findMoves()
 	for _, want := range d.Overlays {
 		b.changes = append(b.changes, b.decide(b.goals[want.Mountpoint]))
@@ -28,22 +36,51 @@ func Diff(d Desired, o *Observed, targets []Target) Plan {
 	b.deletes()
 	b.orphans(d.Orphans)
 	b.index()
+	if more := b.wanting(); len(more) > 0 {
+		return p, more
+	}
 	b.settle()
+	if more := b.wanting(); len(more) > 0 { // more goes down, and comes up again
+		return p, more
+	}
 	b.uppers()
 	b.howToMount()
 	if len(targets) > 0 {
 		b.narrow(targets)
 	}
-	return b.finish()
+	return b.finish(), nil
+}
+
+func newBuilder(d Desired, o *Observed) *builder {
+	b := &builder{
+		o: o, scope: d.Scope, resets: d.Resets, whole: d.whole, goals: goals(d, o),
+		byUnit: make(map[string]*goal, len(d.Overlays)), doomed: make(map[string]bool, len(d.Scope.Mountpoints)),
+	}
+	for _, at := range d.Scope.Mountpoints {
+		b.doomed[at] = true
+	}
+	for _, g := range b.goals {
+		b.byUnit[g.name] = g
+	}
+	if b.whole != nil {
+		b.addresses = b.whole.addresses
+		return b
+	}
+	b.addresses = make(map[string]struct{}, len(d.Overlays))
+	for i := range d.Overlays {
+		b.addresses[d.Overlays[i].Address] = struct{}{}
+	}
+	return b
 }
 
 // builder holds one run of Diff.
 type builder struct {
 	o         *Observed
 	scope     Scope
+	whole     *Index              // of the spec that is planned a part of, nil for all of it
 	goals     map[string]*goal    // by mountpoint
 	byUnit    map[string]*goal    // by unit name
-	addresses map[string]bool     // all that are desired
+	addresses map[string]struct{} // all that are desired, in the whole spec
 	doomed    map[string]bool     // mountpoints in scope one by one
 	resets    map[string]Reset    // by mountpoint
 	moved     map[string][]string // address → units of ours at mountpoints it has left
@@ -57,8 +94,11 @@ type builder struct {
 // mountpoint, so a unit at a desired mountpoint is never moved away from, whatever its address.
 func (b *builder) findMoves() {
 	b.moved, b.used = map[string][]string{}, map[string]bool{}
+	if b.scope.empty() {
+		return
+	}
 	for name, u := range b.o.Units {
-		if u.Ours && b.byUnit[name] == nil && b.addresses[u.Address] && b.inScope(u) {
+		if u.Ours && b.byUnit[name] == nil && b.inScope(u) && b.desires(u.Address) {
 			b.moved[u.Address] = append(b.moved[u.Address], name)
 			b.used[name] = true
 		}
@@ -83,6 +123,9 @@ func (b *builder) decide(g *goal) *Change {
 		c.Before = view(b.o.Units[g.name].Config, g.Mountpoint)
 	}
 
+	if g.Applied != nil && !applied {
+		return c // it was deleted since it was read
+	}
 	if g.Applied != nil && g.Applied.Err != "" {
 		c.Kind = Update
 		c.because("unit file cannot be read: %s", g.Applied.Err)
@@ -194,7 +237,7 @@ func (b *builder) guardData(c *Change, g *goal, u UnitFile, applied bool) {
 		return
 	}
 	switch {
-	case g.DataDir != "" && u.Address != g.Address && !b.addresses[u.Address]:
+	case g.DataDir != "" && u.Address != g.Address && !b.desires(u.Address):
 		c.conflict("%s is now %s, which would start with an empty upperdir: to keep the client's data add "+
 			"upperdir = %q and workdir = %q, to start afresh destroy %s first",
 			u.Address, g.Address, was.Upper, was.Work, u.Address)
@@ -218,6 +261,11 @@ func (b *builder) guardIndex(c *Change, g *goal, was overlayfs.Config) {
 	}
 	c.conflict("lowerdirs change under an upperdir with index or nfs_export on, and the kernel would refuse it as " +
 		"stale: give the client a fresh upperdir, or turn index and nfs_export off")
+}
+
+func (b *builder) desires(address string) bool {
+	_, ok := b.addresses[address]
+	return ok
 }
 
 func (b *builder) inScope(u UnitFile) bool {

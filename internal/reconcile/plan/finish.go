@@ -7,10 +7,7 @@ import (
 
 // finish fills in what the schedule needs, decides about overlayd.target, and puts the changes in order of execution.
 func (b *builder) finish() Plan {
-	used := map[string]bool{}
-	for _, g := range b.goals {
-		used[g.Upper] = true
-	}
+	used := b.upperdirs()
 	for _, c := range b.changes {
 		c.Keeps = slices.DeleteFunc(c.Keeps, func(dir string) bool { return dir == "" || used[dir] })
 		for i := range c.Do.Unmount {
@@ -36,6 +33,24 @@ func (b *builder) finish() Plan {
 	})
 	p.order()
 	return p
+}
+
+// upperdirs gives the upperdirs that are desired, in the whole spec.
+func (b *builder) upperdirs() map[string]bool {
+	keeps := func(c *Change) bool { return len(c.Keeps) > 0 }
+	if !slices.ContainsFunc(b.changes, keeps) {
+		return nil // nobody asks
+	}
+	used := map[string]bool{}
+	for _, g := range b.goals {
+		used[g.Upper] = true
+	}
+	if b.whole != nil {
+		for i := range b.whole.d.Overlays {
+			used[b.whole.d.Overlays[i].Upper] = true
+		}
+	}
+	return used
 }
 
 // depth counts the live overlays below each other under a mountpoint.

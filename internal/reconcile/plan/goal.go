@@ -38,13 +38,18 @@ func goals(d Desired, o *Observed) map[string]*goal {
 		byMount[want.Mountpoint] = &goal{Overlay: want, name: units.Name(want.Mountpoint)}
 	}
 	known := func(p string) bool { return byMount[p] != nil }
+	if d.whole != nil {
+		known = d.whole.has
+	}
+	near := nearest{known: known}
+	var lower []string
 	for _, g := range byMount {
-		lower := make([]string, 0, len(g.Lower))
+		lower = lower[:0]
 		for _, l := range g.Lower {
 			lower = append(lower, o.target(l))
 		}
-		g.layerParents = standsOn(lower, g.Mountpoint, "", known)
-		g.parents = standsOn(lower, g.Mountpoint, path.Dir(g.Mountpoint), known)
+		g.layerParents = near.below(lower, nil, g.Mountpoint, "")
+		g.parents = near.below(lower, nil, g.Mountpoint, path.Dir(g.Mountpoint))
 	}
 	state := make(map[*goal]int, len(byMount)) // 1: being resolved, 2: done
 	for _, want := range d.Overlays {
@@ -56,21 +61,61 @@ func goals(d Desired, o *Observed) map[string]*goal {
 // standsOn gives the mountpoints, of those known, that an overlay needs below it: its layers lie on them, or the
 // directory above its own mountpoint does.
 func standsOn(layers []string, mountpoint, above string, known func(string) bool) []string {
+	near := nearest{known: known}
+	return near.below(layers, nil, mountpoint, above)
+}
+
+// nearest finds out for many overlays what they stand on. It remembers directories, for their layers are mostly the
+// same.
+type nearest struct {
+	known func(p string) bool
+	dirs  map[string]string // directory → the nearest known mountpoint at it or above, "" for none
+}
+
+func (n *nearest) of(p string) string {
+	if at, ok := n.dirs[p]; ok {
+		return at
+	}
+	at := ""
+	switch {
+	case n.known(p):
+		at = p
+	case p != "/" && p != ".":
+		at = n.of(path.Dir(p))
+	}
+	if n.dirs == nil {
+		n.dirs = map[string]string{}
+	}
+	n.dirs[p] = at
+	return at
+}
+
+// below gives the mountpoints of [standsOn], of the layers in both lists.
+func (n *nearest) below(layers, data []string, mountpoint, above string) []string {
 	var out []string
 	look := func(p string) {
-		ancestors(p, func(dir string) bool {
-			if dir != mountpoint && known(dir) {
-				out = append(out, dir)
-				return true
+		at := n.of(p)
+		if at == mountpoint && at != "" {
+			if at == "/" {
+				return
 			}
-			return false
-		})
+			at = n.of(path.Dir(at))
+		}
+		if at != "" {
+			out = append(out, at)
+		}
 	}
 	for _, l := range layers {
 		look(l)
 	}
+	for _, l := range data {
+		look(l)
+	}
 	if above != "" {
 		look(above)
+	}
+	if len(out) < 2 {
+		return out
 	}
 	slices.Sort(out)
 	return slices.Compact(out)
@@ -84,6 +129,9 @@ func (g *goal) resolve(o *Observed, byMount map[string]*goal, state map[*goal]in
 	state[g] = 1
 	for _, p := range g.parents {
 		parent := byMount[p]
+		if parent == nil {
+			continue // of a part of a spec, which has to have it: see wanting
+		}
 		if state[parent] == 1 {
 			g.cyclic, parent.cyclic = true, true
 			continue
@@ -105,7 +153,6 @@ func (g *goal) resolve(o *Observed, byMount map[string]*goal, state map[*goal]in
 
 // layers makes the config: symlinks of layers resolved, flags of the mounts they live on taken over.
 func (g *goal) layers(o *Observed, byMount map[string]*goal) {
-	g.links = map[string]string{}
 	g.config = overlayfs.Config{Upper: g.Upper, Work: g.Work, Options: g.Options.Clone()}
 	network := g.Network
 	take := func(flags overlayfs.Options) {
@@ -119,12 +166,15 @@ func (g *goal) layers(o *Observed, byMount map[string]*goal) {
 		info := o.path(l)
 		target := o.target(l)
 		if target != l {
+			if g.links == nil {
+				g.links = map[string]string{}
+			}
 			g.links[l] = target
 		}
 		g.config.Lower = append(g.config.Lower, target)
-		if parent := parentOf(target, g.parents); parent != "" {
+		if parent := byMount[parentOf(target, g.parents)]; parent != nil {
 			// The parent may not be mounted yet, so what it will be counts, not what is seen there now.
-			take(byMount[parent].config.Options)
+			take(parent.config.Options)
 			continue
 		}
 		take(info.Flags)

@@ -68,11 +68,27 @@ func (g *goal) hostProblems(o *Observed) []string {
 		add("mountpoint %s is not a directory: remove the file, or choose another path", g.Mountpoint)
 	}
 	g.unsafe("mountpoint", m, add)
-	if n := len(g.config.KernelData()); n > overlayfs.MaxOptionsLen {
+	if n := g.dataLen(); n > overlayfs.MaxOptionsLen {
 		add("its mount options are %d bytes long once symlinks are resolved, %d is the most: use fewer or shorter "+
 			"lowerdirs", n, overlayfs.MaxOptionsLen)
 	}
 	return out
+}
+
+// dataLen is the length of what mount(2) gets. Where it is far below the limit it is no more than guessed, from above.
+func (g *goal) dataLen() int {
+	guess := 0
+	for _, p := range g.config.Lower {
+		guess += len("lowerdir=") + 2*len(p) // each byte escaped
+	}
+	guess += len("upperdir=,workdir=,") + 2*len(g.config.Upper) + 2*len(g.config.Work)
+	for name, value := range g.config.Options {
+		guess += len(name) + len("=,") + len(value)
+	}
+	if guess <= overlayfs.MaxOptionsLen {
+		return guess
+	}
+	return len(g.config.KernelData())
 }
 
 func (g *goal) lowerProblem(info overlayfs.PathInfo, resolved string, add func(string, ...any)) {
@@ -260,7 +276,7 @@ func (g *goal) overlaps(o *Observed, add func(string, ...any)) {
 	if !g.ReadOnly() {
 		layers = append(layers, layer{"upperdir", g.Upper}, layer{"workdir", g.Work})
 	}
-	byID := map[overlayfs.FileID]layer{}
+	byID := make(map[overlayfs.FileID]layer, len(layers))
 	byPath := make(map[string]layer, len(layers))
 	for i, l := range layers {
 		at := l.path

@@ -18,6 +18,7 @@ type Observed struct {
 
 	Mounts   *overlayfs.Table
 	Paths    map[string]overlayfs.PathInfo
+	Held     map[string]overlayfs.FileID // upperdirs and workdirs of which nothing else was looked at
 	Defaults overlayfs.Defaults
 
 	Systemd bool            // systemd runs this host
@@ -68,7 +69,18 @@ func (o *Observed) path(p string) overlayfs.PathInfo {
 	if i, ok := o.Paths[p]; ok {
 		return i
 	}
+	if id, ok := o.Held[p]; ok {
+		return overlayfs.PathInfo{Path: p, Real: p, Exists: true, ID: id}
+	}
 	return overlayfs.PathInfo{Path: p, Real: p}
+}
+
+// ID gives the directory that p leads to, the zero FileID if it leads nowhere or was not looked at.
+func (o *Observed) ID(p string) overlayfs.FileID {
+	if id, ok := o.Held[p]; ok {
+		return id
+	}
+	return o.Paths[p].ID
 }
 
 // target gives where the symlinks in a path lead.

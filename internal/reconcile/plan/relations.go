@@ -8,72 +8,6 @@ import (
 	"github.com/overlayd/overlayd/internal/overlayfs"
 )
 
-// family knows which live overlay stands on which: by a layer that lies on it, or by its mountpoint. The kernel does
-// not protect the lower one: umount(2) of an overlay that is a layer of another succeeds.
-type family struct {
-	byMount  map[string]*Change                   // change at a mountpoint, those moved away from included
-	live     map[string]overlayfs.Mount           // topmost live overlay at each mountpoint
-	children map[string][]string                  // mountpoint → live overlays that stand on it
-	parents  map[string][]string                  // the reverse
-	holders  map[string][]string                  // upperdir or workdir as written → mountpoints of live overlays using it
-	ids      map[overlayfs.FileID][]string        // the same by device and inode
-	alien    map[overlayfs.FileID][]overlayfs.Use // upperdirs and workdirs that live in other mount namespaces
-}
-
-func (b *builder) index() {
-	f := family{
-		byMount: map[string]*Change{}, live: map[string]overlayfs.Mount{}, children: map[string][]string{},
-		parents: map[string][]string{}, holders: map[string][]string{}, ids: map[overlayfs.FileID][]string{},
-		alien: map[overlayfs.FileID][]overlayfs.Use{},
-	}
-	for _, c := range b.changes {
-		f.byMount[c.Mountpoint] = c
-	}
-	for _, c := range b.changes {
-		for _, l := range c.Do.Unmount {
-			if f.byMount[l.Mountpoint] == nil {
-				f.byMount[l.Mountpoint] = c
-			}
-		}
-	}
-	for _, m := range b.o.Mounts.All() {
-		if m.Overlay != nil {
-			f.live[m.Mountpoint] = m // later lines of the table stand on top
-		}
-	}
-	known := func(p string) bool { _, ok := f.live[p]; return ok }
-	for _, at := range sortedKeys(f.live) {
-		m := f.live[at]
-		layers := slices.Concat(m.Overlay.Lower, m.Overlay.Data)
-		for _, p := range standsOn(layers, at, path.Dir(at), known) {
-			if f.reaches(p, at) {
-				continue // the texts of the mount table form a ring when layers were mounted over later
-			}
-			f.children[p] = append(f.children[p], at)
-			f.parents[at] = append(f.parents[at], p)
-		}
-		if m.Overlay.Upper != "" {
-			f.holders[m.Overlay.Upper] = append(f.holders[m.Overlay.Upper], at)
-			f.holders[m.Overlay.Work] = append(f.holders[m.Overlay.Work], at)
-		}
-	}
-	for _, u := range b.o.Uses {
-		for _, id := range []overlayfs.FileID{u.Upper, u.Work} {
-			if u.PID != 0 {
-				f.alien[id] = append(f.alien[id], u)
-				continue
-			}
-			f.ids[id] = append(f.ids[id], u.Mountpoint)
-		}
-	}
-	b.family = f
-}
-
-// reaches tells whether the overlay at from stands, over any number of others, on the one at to.
-func (f *family) reaches(from, to string) bool {
-	return from == to || slices.ContainsFunc(f.parents[from], func(p string) bool { return f.reaches(p, to) })
-}
-
 // settle carries conflicts and replacements through the family until nothing changes: what stands on a conflict cannot
 // be mounted, what has to go down takes down what stands on it, and what cannot go down keeps up what it stands on.
 func (b *builder) settle() {
@@ -132,7 +66,7 @@ func (b *builder) stays(kid, parent string, c *Change) string {
 	change := b.family.byMount[kid]
 	m := b.family.live[kid]
 	switch {
-	case change == nil && ours(m):
+	case change == nil && ours(*m):
 		return "the overlay at " + kid + ", which stands on " + parent +
 			", is declared elsewhere: plan both together, or destroy that one first"
 	case change == nil:
@@ -155,7 +89,9 @@ func (b *builder) stays(kid, parent string, c *Change) string {
 
 // standing gives the live mountpoints that a goal will stand on.
 func (b *builder) standing(g *goal) []string {
-	return standsOn(g.config.Lower, g.Mountpoint, path.Dir(g.Mountpoint), func(p string) bool { _, ok := b.family.live[p]; return ok })
+	return standsOn(g.config.Lower, g.Mountpoint, path.Dir(g.Mountpoint), func(p string) bool {
+		return b.family.live[p] != nil
+	})
 }
 
 // dragDown makes everything that stands on a mount that goes down go down before it, and come back after it.
@@ -184,7 +120,9 @@ func (b *builder) dragDown(mountpoint string, because *Change) {
 // uppers refuses mounts whose upperdir or workdir is held by an overlay that this plan does not take down. Nothing in
 // the kernel prevents it with index=off: both mounts would write to one upper, with undefined results.
 func (b *builder) uppers() {
-	b.aliases()
+	if b.aliases() {
+		b.settle() // what stands on them waits
+	}
 	for again := true; again; {
 		again = false
 		down, devs := map[string]bool{}, map[string]bool{}
@@ -212,33 +150,61 @@ func (b *builder) uppers() {
 
 // aliases finds desired overlays that would share an upperdir or workdir under two names, by a bind mount or a link.
 // The same name twice was found in the spec.
-func (b *builder) aliases() {
+func (b *builder) aliases() (found bool) {
 	type dir struct {
-		c          *Change
+		c          *Change  // nil for an overlay that this part of the spec does not have
+		o          *Overlay // whose it is
 		what, path string
 	}
-	first := map[string]dir{}
-	for _, c := range b.changes {
-		g := b.goals[c.Mountpoint]
-		if g == nil || g.ReadOnly() || b.byUnit[c.Unit] != g {
-			continue
+	first := make(map[dirID]dir, 2*len(b.changes))
+	look := func(d dir) {
+		k := b.o.dirID(d.path)
+		other, known := first[k]
+		if !known {
+			first[k] = d
+			return
 		}
-		for _, d := range []dir{{c, "upperdir", g.Upper}, {c, "workdir", g.Work}} {
-			k := b.o.key(d.path)
-			other, known := first[k]
-			if !known {
-				first[k] = d
-				continue
-			}
-			if other.c == c {
-				continue // the goal's own overlaps are found elsewhere
-			}
-			for _, each := range []struct{ at, to dir }{{d, other}, {other, d}} {
+		if other.o == d.o {
+			return // the goal's own overlaps are found elsewhere
+		}
+		for _, each := range []struct{ at, to dir }{{d, other}, {other, d}} {
+			if each.at.c != nil {
 				each.at.c.conflict("%s %s is the same directory as %s %s of %s: give each overlay its own",
-					each.at.what, each.at.path, each.to.what, each.to.path, each.to.c.Address)
+					each.at.what, each.at.path, each.to.what, each.to.path, each.to.o.Address)
+				found = true
 			}
 		}
 	}
+	if b.whole == nil {
+		for _, c := range b.changes {
+			if g := b.goals[c.Mountpoint]; g != nil && !g.ReadOnly() && b.byUnit[c.Unit] == g {
+				look(dir{c, &g.Overlay, "upperdir", g.Upper})
+				look(dir{c, &g.Overlay, "workdir", g.Work})
+			}
+		}
+		return found
+	}
+	matters := make(map[dirID]bool, 2*len(b.goals)) // what is in conflict elsewhere in the spec is not asked for
+	for _, g := range b.goals {
+		if !g.ReadOnly() {
+			matters[b.o.dirID(g.Upper)], matters[b.o.dirID(g.Work)] = true, true
+		}
+	}
+	for i := range b.whole.d.Overlays {
+		o := &b.whole.d.Overlays[i]
+		if o.ReadOnly() {
+			continue
+		}
+		for _, d := range []dir{{nil, o, "upperdir", o.Upper}, {nil, o, "workdir", o.Work}} {
+			if matters[b.o.dirID(d.path)] {
+				if b.goals[o.Mountpoint] != nil {
+					d.c = b.family.byMount[o.Mountpoint]
+				}
+				look(d)
+			}
+		}
+	}
+	return found
 }
 
 // shared says of an overlay that stays mounted who else writes to its upperdir.
@@ -247,7 +213,10 @@ func (b *builder) shared(c *Change) string {
 	if g == nil || g.ReadOnly() || c.Kind == Conflict || c.Do.Mount != nil {
 		return ""
 	}
-	own := b.family.live[g.Mountpoint].Dev
+	own := ""
+	if m := b.family.live[g.Mountpoint]; m != nil {
+		own = m.Dev
+	}
 	for _, at := range b.family.holders[g.Upper] {
 		// A bind mount of the overlay is the same overlay at another place: one super block, one writer.
 		if at != g.Mountpoint && b.family.live[at].Dev != own {

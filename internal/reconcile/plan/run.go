@@ -1,9 +1,9 @@
 package plan
 
 import (
-	"fmt"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/overlayd/overlayd/internal/overlayfs"
@@ -14,7 +14,7 @@ import (
 // taken from under another. It is not safe for use by several goroutines at once.
 type Run struct {
 	up      map[string][]standing      // mountpoint → overlays there, bottom to top
-	holders map[string]map[string]bool // key of an upperdir or workdir → mountpoints
+	holders map[string][]string        // key of an upperdir or workdir → mountpoints, each once
 	kids    map[string]map[string]bool // mountpoint → mountpoints of what stands on it
 	alien   map[string][]overlayfs.Use // key of an upperdir or workdir → its writers outside our mount table
 }
@@ -24,12 +24,12 @@ type standing struct{ holds, below []string }
 // NewRun starts from what was observed.
 func NewRun(o *Observed) *Run {
 	r := &Run{
-		up: map[string][]standing{}, holders: map[string]map[string]bool{}, kids: map[string]map[string]bool{},
+		up: map[string][]standing{}, holders: map[string][]string{}, kids: map[string]map[string]bool{},
 		alien: map[string][]overlayfs.Use{},
 	}
-	live := liveOverlays(o)
-	for _, m := range o.Mounts.All() {
-		if m.Overlay != nil {
+	live, mounts := liveOverlays(o), o.Mounts.All()
+	for i := range mounts {
+		if m := &mounts[i]; m.Overlay != nil {
 			r.add(m.Mountpoint, live.standing(o, m))
 		}
 	}
@@ -93,7 +93,7 @@ func (r *Run) refuseData(c *Change) string {
 		if i > 0 {
 			what = c.After.Workdir
 		}
-		for _, at := range sortedKeys(r.holders[h]) {
+		for _, at := range slices.Sorted(slices.Values(r.holders[h])) {
 			if at != c.Mountpoint {
 				return what + " is still in use by the overlay mounted at " + at
 			}
@@ -130,16 +130,17 @@ func (r *Run) Mounted(mountpoint string) bool { return len(r.up[mountpoint]) > 0
 
 func (r *Run) add(mountpoint string, s standing) {
 	r.up[mountpoint] = append(r.up[mountpoint], s)
-	note := func(m map[string]map[string]bool, keys []string) {
-		for _, k := range keys {
-			if m[k] == nil {
-				m[k] = map[string]bool{}
-			}
-			m[k][mountpoint] = true
+	for _, k := range s.holds {
+		if at := r.holders[k]; !slices.Contains(at, mountpoint) {
+			r.holders[k] = append(at, mountpoint)
 		}
 	}
-	note(r.holders, s.holds)
-	note(r.kids, s.below)
+	for _, k := range s.below {
+		if r.kids[k] == nil {
+			r.kids[k] = map[string]bool{} // thousands can stand on one
+		}
+		r.kids[k][mountpoint] = true
+	}
 }
 
 func (r *Run) remove(mountpoint string) {
@@ -153,52 +154,74 @@ func (r *Run) remove(mountpoint string) {
 	} else {
 		r.up[mountpoint] = rest
 	}
-	forget := func(m map[string]map[string]bool, keys []string, of func(standing) []string) {
-		for _, k := range keys {
-			if !slices.ContainsFunc(rest, func(s standing) bool { return slices.Contains(of(s), k) }) {
-				delete(m[k], mountpoint)
-			}
+	for _, k := range gone.holds {
+		if !slices.ContainsFunc(rest, func(s standing) bool { return slices.Contains(s.holds, k) }) {
+			r.holders[k] = slices.DeleteFunc(r.holders[k], func(at string) bool { return at == mountpoint })
 		}
 	}
-	forget(r.holders, gone.holds, func(s standing) []string { return s.holds })
-	forget(r.kids, gone.below, func(s standing) []string { return s.below })
+	for _, k := range gone.below {
+		if !slices.ContainsFunc(rest, func(s standing) bool { return slices.Contains(s.below, k) }) {
+			delete(r.kids[k], mountpoint)
+		}
+	}
 }
 
-// key identifies an upperdir or workdir: by device and inode if it exists, else by those of the nearest directory that
-// does and the way down from there. So two names of one directory are known before either exists.
-func (o *Observed) key(p string) string {
+// dirID identifies an upperdir or workdir: by device and inode if it exists, else by those of the nearest directory
+// that does and the way down from there. So two names of one directory are known before either exists. Without them,
+// as for what was not looked at, there is the name alone.
+type dirID struct {
+	id   overlayfs.FileID
+	rest string
+	name bool // rest is a name, and id says nothing
+}
+
+func (o *Observed) dirID(p string) dirID {
+	if id, ok := o.Held[p]; ok {
+		return dirID{id: id}
+	}
 	info := o.path(p)
 	if info.Exists {
-		return idKey(info.ID)
+		return dirID{id: info.ID}
 	}
 	if rest, ok := strings.CutPrefix(info.Real, info.Base); ok && info.Base != "" && info.BaseID != (overlayfs.FileID{}) {
-		return idKey(info.BaseID) + "/" + strings.Trim(rest, "/")
+		return dirID{id: info.BaseID, rest: "/" + strings.Trim(rest, "/")}
 	}
-	return p
+	return dirID{rest: p, name: true}
 }
 
-func idKey(id overlayfs.FileID) string { return fmt.Sprintf("%d:%d", id.Dev, id.Ino) }
+// key is the identity of an upperdir or workdir as a text.
+func (o *Observed) key(p string) string {
+	d := o.dirID(p)
+	if d.name {
+		return d.rest
+	}
+	return idKey(d.id) + d.rest
+}
+
+func idKey(id overlayfs.FileID) string {
+	return strconv.FormatUint(id.Dev, 10) + ":" + strconv.FormatUint(id.Ino, 10)
+}
 
 // lives answers which live overlays stand on which.
-type lives map[string]bool
+type lives struct {
+	at   map[string]bool
+	near nearest
+}
 
-func liveOverlays(o *Observed) lives {
-	l := lives{}
-	for _, m := range o.Mounts.All() {
-		if m.Overlay != nil {
-			l[m.Mountpoint] = true
+func liveOverlays(o *Observed) *lives {
+	mounts := o.Mounts.All()
+	l := &lives{at: make(map[string]bool, len(mounts))}
+	for i := range mounts {
+		if mounts[i].Overlay != nil {
+			l.at[mounts[i].Mountpoint] = true
 		}
 	}
+	l.near = nearest{known: func(p string) bool { return l.at[p] }}
 	return l
 }
 
-func (l lives) below(m overlayfs.Mount) []string {
-	return standsOn(slices.Concat(m.Overlay.Lower, m.Overlay.Data), m.Mountpoint, path.Dir(m.Mountpoint),
-		func(p string) bool { return l[p] })
-}
-
-func (l lives) standing(o *Observed, m overlayfs.Mount) standing {
-	s := standing{below: l.below(m)}
+func (l *lives) standing(o *Observed, m *overlayfs.Mount) standing {
+	s := standing{below: l.near.below(m.Overlay.Lower, m.Overlay.Data, m.Mountpoint, path.Dir(m.Mountpoint))}
 	if m.Overlay.Upper != "" {
 		s.holds = []string{o.key(m.Overlay.Upper), o.key(m.Overlay.Work)}
 	}

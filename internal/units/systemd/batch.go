@@ -151,6 +151,10 @@ func (s *Staged) stage(b Batch) error {
 // directory. Killed anywhere, each unit has its old text or its new one. A step that fails does not keep back the
 // others; a *[BatchError] names its unit. The Staged is used up.
 func (s *Staged) Commit() error {
+	if len(s.steps) == 0 {
+		s.Discard()
+		return nil // nothing to bring to disk, which takes milliseconds
+	}
 	failed := &BatchError{}
 	for _, step := range s.steps {
 		failed.add(step.unit, step.run())

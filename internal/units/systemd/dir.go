@@ -47,6 +47,9 @@ type UnitFile struct {
 	Path string
 	Text []byte // nil for a symlink or a directory; one that is empty masks the unit
 	Link string // where a symlink leads, as written in it; to /dev/null masks the unit
+
+	Stamp  Stamp // of a regular file, where ListBut asked for it
+	Unread bool  // ListBut left it out, and Text is nil
 }
 
 // Listing is what the unit directories hold that concerns mounts.
@@ -94,7 +97,11 @@ func isOurKind(name string) bool {
 }
 
 // List reads the unit directories. One that does not exist is empty, but the root has to be there.
-func (d Dir) List() (*Listing, error) {
+func (d Dir) List() (*Listing, error) { return d.ListBut(nil) }
+
+// ListBut is List without reading those regular files of which known, called with the name and how the file is now,
+// says that their text is known. Several goroutines call it at once; nil knows nothing, and asks for no stamps.
+func (d Dir) ListBut(known func(name string, s Stamp) bool) (*Listing, error) {
 	root, err := openDir(d.Root, ".")
 	if err != nil {
 		return nil, fmt.Errorf("cannot list unit files: %w", err)
@@ -109,14 +116,16 @@ func (d Dir) List() (*Listing, error) {
 	overrides := map[string]bool{} // drop-ins by directory and name, of which the first counts
 	var seen []fs.FileInfo
 	for _, rel := range searchPath {
-		if err := d.listDir(l, rel, overrides, &seen); err != nil {
+		if err := d.listDir(l, rel, overrides, &seen, known); err != nil {
 			return nil, fmt.Errorf("cannot list unit files: %w", err)
 		}
 	}
 	return l, nil
 }
 
-func (d Dir) listDir(l *Listing, rel string, overrides map[string]bool, seen *[]fs.FileInfo) error {
+func (d Dir) listDir(l *Listing, rel string, overrides map[string]bool, seen *[]fs.FileInfo,
+	known func(name string, s Stamp) bool,
+) error {
 	dir, err := openDir(d.Root, rel)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -157,14 +166,14 @@ func (d Dir) listDir(l *Listing, rel string, overrides map[string]bool, seen *[]
 			return err
 		}
 	}
-	return listRegular(l, dir, regular)
+	return listRegular(l, dir, regular, known)
 }
 
 // listRegular reads unit files, a part on each of a few goroutines: what takes the time is the kernel's path lookup,
 // which runs in parallel.
-func listRegular(l *Listing, dir *os.File, names []string) error {
+func listRegular(l *Listing, dir *os.File, names []string, known func(name string, s Stamp) bool) error {
 	const part = 256
-	texts := make([][]byte, len(names))
+	files := make([]UnitFile, len(names))
 	errs := make([]error, (len(names)+part-1)/part)
 	limit := make(chan struct{}, 4)
 	var wait sync.WaitGroup
@@ -174,12 +183,12 @@ func listRegular(l *Listing, dir *os.File, names []string) error {
 			defer func() { <-limit }()
 			var buf []byte
 			for j := i * part; j < min(len(names), (i+1)*part); j++ {
-				text, err := readAt(int(dir.Fd()), names[j], &buf)
+				f, err := readUnit(int(dir.Fd()), names[j], known, &buf)
 				if err != nil && !errors.Is(err, fs.ErrNotExist) {
 					errs[i] = &fs.PathError{Op: "read", Path: dir.Name() + "/" + names[j], Err: err}
 					return
 				}
-				texts[j] = text
+				files[j] = f
 			}
 		})
 	}
@@ -188,8 +197,9 @@ func listRegular(l *Listing, dir *os.File, names []string) error {
 		return err
 	}
 	for i, name := range names {
-		if texts[i] != nil { // else removed since
-			l.Units[name] = UnitFile{Name: name, Path: dir.Name() + "/" + name, Text: texts[i]}
+		if f := files[i]; f.Text != nil || f.Unread { // else removed since
+			f.Name, f.Path = name, dir.Name()+"/"+name
+			l.Units[name] = f
 		}
 	}
 	return nil
