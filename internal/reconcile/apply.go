@@ -26,6 +26,7 @@ type ApplyOptions struct {
 	LockTimeout time.Duration // how long to wait for another overlayd
 	Approved    []Agreed      // what somebody agreed to, nil for anything; else ErrStale
 	Purge       bool          // delete the data directories that overlayd made for what is deleted
+	Unattended  *Unattended   // set where nobody watches
 }
 
 // Apply brings the host to what d desires. It looks again under the lock, so what it does is what is needed then; the
@@ -39,12 +40,12 @@ func (h *Host) Apply(ctx context.Context, d plan.Desired, opt ApplyOptions) (Rep
 		if err != nil {
 			return Report{}, err
 		}
-		defer l.release()
+		defer l.Release()
 	}
 	a := &apply{
 		h: h, opt: opt, ctx: ctx, work: context.WithoutCancel(ctx), maker: safedir.NewMaker(h.inRoot("/")),
 		results: map[int]*Result{}, took: map[int]time.Duration{},
-		wrong: map[int]error{}, takings: map[int]*taking{}, mounted: map[int]bool{},
+		devices: map[string]string{}, wrong: map[int]error{}, takings: map[int]*taking{}, mounted: map[int]bool{},
 	}
 	defer a.close()
 	if err := a.prepare(d); err != nil { //nolint:contextcheck // the apply has it
@@ -62,7 +63,8 @@ type apply struct {
 	work    context.Context // of what has begun, which is finished
 	p       plan.Plan
 	o       *plan.Observed
-	manager *systemd.Manager
+	manager *systemd.Manager // nil until it is needed
+	hangUp  func()           // ends what manager is
 	maker   *safedir.Maker
 
 	mu      sync.Mutex // guards all below
@@ -71,12 +73,13 @@ type apply struct {
 	took    map[int]time.Duration // time in the steps of a change
 	wrong   map[int]error         // what went wrong with a change that has to be finished all the same
 	purged  []string
-	aside   []string        // what resets set aside
-	takings map[int]*taking // what resets take
-	mounted map[int]bool    // mounted by this apply
-	revived []string        // units that were started again
-	failed  bool            // a step went wrong since this was last reset
-	others  error           // about units of no change
+	aside   []string          // what resets set aside
+	takings map[int]*taking   // what resets take
+	mounted map[int]bool      // mounted by this apply
+	devices map[string]string // of what was mounted, by mountpoint
+	revived []string          // units that were started again
+	failed  bool              // a step went wrong since this was last reset
+	others  error             // about units of no change
 
 	writing map[overlayfs.FileID]string // who writes to which directory, see writer
 
@@ -85,8 +88,8 @@ type apply struct {
 }
 
 func (a *apply) close() {
-	if a.manager != nil {
-		a.manager.Close()
+	if a.hangUp != nil {
+		a.hangUp()
 	}
 }
 
@@ -100,7 +103,7 @@ func (a *apply) prepare(d plan.Desired) error {
 	if a.p, a.o, err = a.h.Plan(a.ctx, d, a.opt.Targets); err != nil {
 		return err
 	}
-	if a.o.Systemd && a.p.Pending() {
+	if a.o.Systemd && a.p.Pending() && a.opt.Unattended == nil {
 		again, err := a.waitForJobs()
 		if err != nil {
 			return err
@@ -118,9 +121,9 @@ func (a *apply) prepare(d plan.Desired) error {
 	return nil
 }
 
-// waitForJobs tells whether the plan has to be made again. A no-op needs no D-Bus, so it connects only here.
+// waitForJobs tells whether the plan has to be made again.
 func (a *apply) waitForJobs() (again bool, err error) {
-	if a.manager, err = systemd.Connect(a.ctx); err != nil {
+	if err := a.connect(); err != nil {
 		return false, err
 	}
 	names := map[string]bool{}
@@ -143,16 +146,21 @@ func (a *apply) waitForJobs() (again bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	return !slices.EqualFunc(now.All(), a.o.Mounts.All(), func(x, y overlayfs.Mount) bool {
-		return x.ID == y.ID && x.Dev == y.Dev && x.Mountpoint == y.Mountpoint
-	}), nil
+	return !sameMounts(now, a.o.Mounts), nil
 }
 
 // carryOut does the steps of the plan in order: checks, what goes down for good, unit files, reload, what is replaced,
 // what is new, overlayd.target.
 func (a *apply) carryOut() error {
+	waits, err := a.attend()
+	if err != nil {
+		return err
+	}
 	a.emptyLeftovers()
-	held := a.preflight()
+	held := a.preflight(waits)
+	if a.nothingLeft() {
+		return nil
+	}
 	schedule := a.p.Steps(func(i int) bool {
 		_, no := held[i]
 		return !no
@@ -195,6 +203,19 @@ func (a *apply) carryOut() error {
 	}
 	a.cleanUp()
 	return errors.Join(err, verr, a.others)
+}
+
+// nothingLeft tells whether all there was to do has ended, as held or failed.
+func (a *apply) nothingLeft() bool {
+	if u := a.opt.Unattended; u != nil && u.Policy == plan.PolicyObserve {
+		return true
+	}
+	for i, c := range a.p.Changes {
+		if c.Kind != plan.NoOp && a.results[i] == nil {
+			return false
+		}
+	}
+	return a.p.Target == plan.TargetKeep && !a.h.Unfinished()
 }
 
 // undone gives the changes that have failed or were skipped so far.
@@ -280,10 +301,8 @@ func (a *apply) commit(staged *systemd.Staged, batch systemd.Batch) (reloaded bo
 		a.notReloaded = true
 		return false, owed.clear() // there is nothing to reload, and systemd reads all units when it starts
 	}
-	if a.manager == nil {
-		if a.manager, err = systemd.Connect(a.ctx); err != nil {
-			return false, err
-		}
+	if err := a.connect(); err != nil {
+		return false, err
 	}
 	return true, a.manager.Reload(a.work)
 }

@@ -171,8 +171,9 @@ func (a *apply) mount(c *plan.Change) error {
 	return a.checkWritable(c)
 }
 
-// checkWritable takes a mount away again that came up read-only against the spec.
+// checkWritable takes a mount away again that came up read-only against the spec, and notes which super block it is.
 func (a *apply) checkWritable(c *plan.Change) error {
+	a.noteDevice(c)
 	if _, wanted := c.Do.Mount.Options["ro"]; wanted || c.Do.Mount.Upper == "" {
 		return nil
 	}
@@ -183,6 +184,17 @@ func (a *apply) checkWritable(c *plan.Change) error {
 	err = fmt.Errorf("cannot mount %s writable: the kernel could not clean workdir %s and fell back to read-only; "+
 		"empty that directory, then apply again", c.Mountpoint, c.Do.Mount.Work)
 	return errors.Join(err, host.Unmount(c.Mountpoint))
+}
+
+// noteDevice notes the device of what was mounted, while it is there to be seen.
+func (a *apply) noteDevice(c *plan.Change) {
+	var st unix.Stat_t
+	if err := unix.Stat(c.Mountpoint, &st); err != nil {
+		return // gone already, or not for us to look at
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.devices[c.Mountpoint] = fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev))
 }
 
 func (a *apply) makeDirs(c *plan.Change) error {

@@ -127,8 +127,8 @@ func (a *apply) settle(mounted []int, owed bool) error {
 	}
 	switch {
 	case a.targetGone:
-		// The unit is loaded still, and nothing is left for it to hold.
-		if err := a.manager.Stop(a.work, units.TargetName); err != nil {
+		// The unit is loaded still, and nothing is left for it to hold. The agent, which is part of it, runs on.
+		if err := a.manager.StopAlone(a.work, units.TargetName); err != nil {
 			return err
 		}
 	case len(mounted) > 0 || owed && (a.p.Target == plan.TargetWrite || a.o.Target.Exists):
@@ -173,12 +173,15 @@ func (a *apply) calm(mounted []int) error {
 	return nil
 }
 
+// ErrGone says that somebody took a mount away right after it was made.
+var ErrGone = errors.New("it was mounted, and is not any more")
+
 // unstack leaves one mount where equal ones of ours stand on each other. All go, and one comes back: each that came on
 // top emptied the workdir of the one below. Their texts in the mount table can differ: a kernel shows uuid=on at the
 // first mount of an upperdir only.
 func (a *apply) unstack(stack []overlayfs.Mount, c *plan.Change) error {
 	if len(stack) == 0 {
-		return fmt.Errorf("cannot mount %s: it was mounted, and is not any more; apply again", c.Mountpoint)
+		return fmt.Errorf("cannot mount %s: %w; apply again", c.Mountpoint, ErrGone)
 	}
 	if len(stack) == 1 {
 		return nil

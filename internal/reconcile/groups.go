@@ -2,7 +2,9 @@ package reconcile
 
 import (
 	"errors"
+	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -122,16 +124,21 @@ func (a *apply) end(i int, status Status, err error) {
 	if a.results[i] != nil {
 		return
 	}
-	r := &Result{Change: a.p.Changes[i], Status: status, Err: err, Duration: a.took[i]}
+	r := &Result{Change: a.p.Changes[i], Status: status, Err: err, Duration: a.took[i], Device: a.devices[a.p.Changes[i].Mountpoint]}
 	a.results[i] = r
 	a.failed = a.failed || status != Done
 	log := a.h.Log.WithFields(logrus.Fields{
-		"address": r.Change.Address, "change": string(r.Change.Kind), "unit": r.Change.Unit,
+		"address": r.Change.Address, "change": string(r.Change.Kind), "mountpoint": r.Change.Mountpoint,
+		"unit": r.Change.Unit, "reason": strings.Join(r.Change.Reasons, "; "), "result": string(status),
 		"duration": r.Duration.Round(time.Microsecond).String(),
 	})
+	what := fmt.Sprintf("%s %s", r.Change.Kind, r.Change.Address)
 	if err != nil {
-		log.WithError(err).Debug(string(status))
+		log.WithError(err).Debug(what)
 		return
 	}
-	log.Info(string(status))
+	if len(r.Change.Reasons) > 0 {
+		what += ": " + strings.Join(r.Change.Reasons, "; ")
+	}
+	log.Info(what)
 }

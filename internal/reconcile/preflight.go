@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -14,26 +15,25 @@ import (
 )
 
 // preflight tries what can be tried before anything is touched, and gives what is held back. A mount that is busy is
-// found here, so its unit is not rewritten; what the kernel would refuse is found here, so it costs no downtime.
-func (a *apply) preflight() map[int]string {
-	failed := map[int]string{}
+// found here, so its unit is not rewritten; what the kernel would refuse is found here, so it costs no downtime. What
+// waits already is not tried.
+func (a *apply) preflight(waits map[int]string) map[int]string {
+	failed := maps.Clone(waits)
 	note := func(i int, err error) {
 		if err != nil {
 			failed[i] = err.Error()
 			a.end(i, Failed, err)
 		}
 	}
-	going := map[string]bool{}
-	for _, c := range a.p.Changes {
-		for _, l := range c.Do.Unmount {
-			going[l.Mountpoint] = true
-		}
-	}
+	going := a.going()
 	var trials []int
 	var configs []overlayfs.Config
 	for i, c := range a.p.Changes {
 		if c.Kind == plan.Conflict {
 			a.end(i, Skipped, skippedConflict(c).Err)
+			continue
+		}
+		if failed[i] != "" {
 			continue
 		}
 		if len(c.Do.Unmount) > 0 {
@@ -44,7 +44,9 @@ func (a *apply) preflight() map[int]string {
 		}
 		// To delete what a client wrote is the way out when its disk is full; all else needs room, for the mount, too.
 		makesRoom := c.Do.Reset != nil && !c.Do.Reset.Keep && len(c.Do.Reset.Paths) == 0
-		if c.Do.Mount.Upper != "" && !a.h.Offline() && !makesRoom {
+		// Where it was mounted before, the mount itself tells what has changed since.
+		again := c.Kind == plan.Repair && len(c.Do.Unmount) == 0
+		if c.Do.Mount.Upper != "" && !a.h.Offline() && !makesRoom && !again {
 			note(i, host.CheckUpper(c.Do.Mount.Upper))
 		}
 		if len(c.Do.Unmount) > 0 && failed[i] == "" && len(c.Do.Below) == 0 {
@@ -56,6 +58,17 @@ func (a *apply) preflight() map[int]string {
 		note(trials[n], err)
 	}
 	return a.hold(failed)
+}
+
+// going gives the mountpoints of all that goes down.
+func (a *apply) going() map[string]bool {
+	going := map[string]bool{}
+	for _, c := range a.p.Changes {
+		for _, l := range c.Do.Unmount {
+			going[l.Mountpoint] = true
+		}
+	}
+	return going
 }
 
 // hold ends what cannot be done without changes that failed, and gives all that is held back.

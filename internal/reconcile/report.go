@@ -16,6 +16,7 @@ const (
 	Done    Status = "done"
 	Failed  Status = "failed"
 	Skipped Status = "skipped"
+	Held    Status = "held" // by an unattended apply; the error is a *[HeldError]
 )
 
 // Result is how one change ended.
@@ -24,6 +25,7 @@ type Result struct {
 	Status   Status
 	Err      error // why it failed or was skipped
 	Duration time.Duration
+	Device   string // of the super block that was mounted, "0:45"; "" if none was
 }
 
 // Report is what an apply did.

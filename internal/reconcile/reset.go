@@ -11,7 +11,6 @@ import (
 	"github.com/overlayd/overlayd/internal/reconcile/plan"
 	"github.com/overlayd/overlayd/internal/safedir"
 	"github.com/overlayd/overlayd/internal/units"
-	"github.com/overlayd/overlayd/internal/units/systemd"
 )
 
 // Resettable gives what to desire so that the overlays at these mountpoints go back to pristine: all as it was
@@ -218,10 +217,8 @@ func (a *apply) bringBack(n halfway, running []string) error {
 	left := slices.DeleteFunc(slices.Clone(n.Units), func(u string) bool { return slices.Contains(running, u) })
 	var err error
 	if len(left) > 0 && a.o.Systemd {
-		if a.manager == nil {
-			if a.manager, err = systemd.Connect(a.ctx); err != nil {
-				return err
-			}
+		if err = a.connect(); err != nil {
+			return err
 		}
 		if err = a.start(left); err != nil {
 			err = fmt.Errorf("the reset of %s was interrupted, and not all that it stopped starts again: %w", n.Mountpoint,

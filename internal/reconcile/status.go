@@ -97,7 +97,7 @@ func (h *Host) states(ctx context.Context, rows map[string]*Row, drift, wanted p
 		}
 	}
 	if len(down) > 0 && o.Systemd {
-		states, err := systemStates(ctx, down)
+		states, err := h.systemStates(ctx, down)
 		if err != nil {
 			return err
 		}
@@ -131,12 +131,12 @@ func (h *Host) states(ctx context.Context, rows map[string]*Row, drift, wanted p
 	return nil
 }
 
-func systemStates(ctx context.Context, names map[string]bool) (map[string]systemd.State, error) {
-	m, err := systemd.Connect(ctx)
+func (h *Host) systemStates(ctx context.Context, names map[string]bool) (map[string]systemd.State, error) {
+	m, hangUp, err := h.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer m.Close()
+	defer hangUp()
 	list := make([]string, 0, len(names))
 	for n := range names {
 		list = append(list, n)
