@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/overlayd/overlayd/internal/agent/state"
 	"github.com/overlayd/overlayd/internal/reconcile"
 	"github.com/overlayd/overlayd/internal/reconcile/plan"
 )
@@ -49,6 +50,7 @@ func (a *app) destroy(cmd *cobra.Command, args []string, f actFlags, t *targetFl
 	if !exactly && len(p.Changes) == 0 && len(t.texts) == 0 {
 		fmt.Fprintf(a.err, "Nothing was applied from %s.\n", list(a.paths(args)))
 	}
+	a.warnOfAgent(p)
 	question := "Destroy these overlays? What the clients wrote is kept."
 	if purge {
 		question = "Destroy these overlays, and delete what the clients wrote where overlayd made the directories?"
@@ -57,6 +59,22 @@ func (a *app) destroy(cmd *cobra.Command, args []string, f actFlags, t *targetFl
 		plan:     planWords{title: "Plan", inSync: "Nothing to do.", purge: purge},
 		question: question, title: "Destroy",
 	})
+}
+
+// warnOfAgent says that what is destroyed comes back, where an agent runs by a spec that declares it still.
+func (a *app) warnOfAgent(p plan.Plan) {
+	v := readAgent(state.Dir)
+	if a.treeRoot() != "" || !v.running || v.state.Policy == string(plan.PolicyObserve) {
+		return
+	}
+	scope := plan.Scope{Files: v.state.Paths, Dirs: v.state.Paths}
+	for _, c := range p.Changes {
+		if _, err := os.Stat(c.Source); c.Kind == plan.Delete && err == nil && scope.Contains(c.Source) {
+			fmt.Fprintf(a.err, "Warning: the agent (process %d) mounts again what %s declares. Remove it there instead, or first "+
+				"systemctl stop overlayd.\n", v.state.PID, plain(c.Source))
+			return
+		}
+	}
 }
 
 // doomed says what is to go: what stands at one mountpoint (exactly), or all that came from the spec files named. The

@@ -137,7 +137,8 @@ overlay is a systemd mount unit, mounted at boot without any help of overlayd.`,
 	root.AddCommand(
 		a.validateCommand(), a.fmtCommand(), a.planCommand(), a.applyCommand(), a.destroyCommand(), a.driftCommand(),
 		a.statusCommand(), a.listCommand(), a.inspectCommand(), a.diffCommand(), a.commitCommand(), a.resetCommand(),
-		a.doctorCommand(), a.importCommand(), a.graphCommand(), a.duCommand(), a.pruneCommand(), a.versionCommand(),
+		a.doctorCommand(), a.importCommand(), a.graphCommand(), a.duCommand(), a.pruneCommand(), a.agentCommand(),
+		a.versionCommand(),
 	)
 	// Those that come with cobra have no usage errors.
 	root.CompletionOptions.DisableDefaultCmd = true

@@ -1,15 +1,18 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
+	"github.com/overlayd/overlayd/internal/agent/state"
 	"github.com/overlayd/overlayd/internal/reconcile"
 )
 
@@ -25,7 +28,7 @@ type rowJSON struct {
 
 func (a *app) statusCommand() *cobra.Command {
 	var f specFlags
-	var asJSON bool
+	var asJSON, watch bool
 	cmd := &cobra.Command{
 		Use:   "status [PATH...]",
 		Short: "Show how every overlay is",
@@ -38,29 +41,25 @@ and of all that was applied. A spec that has errors is left out; then it exits 1
   missing   applied, but not mounted
   stopped   taken down with systemctl stop
   failed    systemd could not mount it
-  conflict  something is in the way; "overlayd plan" says what`,
+  conflict  something is in the way; "overlayd plan" says what
+
+Below it says whether the agent runs, and what it holds back, could not do, and
+did last. The exit code does not depend on that.
+
+With --watch it stays on the terminal and shows every change as it happens, what
+is not mounted first, until Ctrl-C.`,
+		Example: "  overlayd status --watch\n  overlayd status --json | jq '.overlays[] | select(.state != \"mounted\")'",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			// A host without a spec, or with a broken one, has overlays all the same.
-			var l loaded
-			if !a.withoutSpec(args) {
-				l = a.load(args, f)
-				a.showDiagnostics(l)
+			if watch {
+				return a.watchStatus(cmd, args, f, asJSON)
 			}
-			rows, err := a.host().Status(cmd.Context(), l.desired)
+			l, rows, err := a.status(cmd.Context(), args, f)
+			a.showDiagnostics(l)
 			if err != nil {
 				return a.fail(err, asJSON)
 			}
 			if asJSON {
-				out := []rowJSON{}
-				for _, r := range rows {
-					out = append(out, rowJSON{
-						r.Address, r.Mountpoint, r.State, r.Unit, orEmpty(r.View.Lowerdirs), r.View.Upperdir, r.View.Workdir,
-					})
-				}
-				err = a.writeJSON(struct {
-					FormatVersion string    `json:"format_version"`
-					Overlays      []rowJSON `json:"overlays"`
-				}{formatVersion, out})
+				err = a.writeJSON(a.newStatusJSON(rows))
 			} else {
 				a.writeStatus(rows)
 			}
@@ -72,7 +71,36 @@ and of all that was applied. A spec that has errors is left out; then it exits 1
 	}
 	f.register(cmd.Flags())
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the states as JSON")
+	cmd.Flags().BoolVar(&watch, "watch", false, "stay on the terminal and show changes as they happen, until Ctrl-C")
 	return cmd
+}
+
+// status looks at the host. One without a spec, or with a broken one, has overlays all the same.
+func (a *app) status(ctx context.Context, args []string, f specFlags) (l loaded, rows []reconcile.Row, err error) {
+	if !a.withoutSpec(args) {
+		l = a.load(args, f)
+	}
+	rows, err = a.host().Status(ctx, l.desired)
+	return l, rows, err
+}
+
+type statusJSON struct {
+	FormatVersion string     `json:"format_version"`
+	Overlays      []rowJSON  `json:"overlays"`
+	Agent         *agentJSON `json:"agent"`
+}
+
+func (a *app) newStatusJSON(rows []reconcile.Row) statusJSON {
+	out := statusJSON{FormatVersion: formatVersion, Overlays: []rowJSON{}}
+	for _, r := range rows {
+		out.Overlays = append(out.Overlays, rowJSON{
+			r.Address, r.Mountpoint, r.State, r.Unit, orEmpty(r.View.Lowerdirs), r.View.Upperdir, r.View.Workdir,
+		})
+	}
+	if a.treeRoot() == "" {
+		out.Agent = newAgentJSON(readAgent(state.Dir))
+	}
+	return out
 }
 
 // withoutSpec tells whether no spec is named and the default one does not exist.
@@ -87,31 +115,62 @@ var stateColours = map[reconcile.State]string{
 	reconcile.StateMounted: "32",
 }
 
+// writeStatus shows the states to people. A tree has no agent.
 func (a *app) writeStatus(rows []reconcile.Row) {
-	printStatus(a.out, painter(a.colour(a.out)), columns(a.out), rows)
+	paint, width := painter(a.colour(a.out)), columns(a.out)
+	printStatus(a.out, paint, width, rows)
+	if a.treeRoot() == "" {
+		fmt.Fprintln(a.out)
+		printAgent(a.out, paint, width, readAgent(state.Dir), time.Now())
+	}
 }
+
+const noOverlays = "No overlays: nothing is declared, and nothing is applied."
 
 func printStatus(w io.Writer, paint painter, width int, rows []reconcile.Row) {
 	if len(rows) == 0 {
-		fmt.Fprintln(w, "No overlays: nothing is declared, and nothing is applied.")
+		fmt.Fprintln(w, noOverlays)
 		return
 	}
-	states := []string{paint.bold("STATE   ")}
+	for _, l := range statusLines(width, rows, true) {
+		fmt.Fprintln(w, l.print(paint))
+	}
+}
+
+// statusLine is a line of the table of states.
+type statusLine struct{ colour, state, text string }
+
+// statusMargin is what the states take.
+const statusMargin = len("conflict") + 2
+
+func (l statusLine) print(paint painter) string {
+	return paint.paint(l.colour, fmt.Sprintf("%-8s", l.state)) + "  " + l.text
+}
+
+// statusLines is the table of states, with its head, with or without the layers.
+func statusLines(width int, rows []reconcile.Row, withLayers bool) []statusLine {
+	out := []statusLine{{colour: "1", state: "STATE"}}
 	table := [][]string{{"ADDRESS", "LAYERS", "MOUNTPOINT"}}
 	for _, r := range rows {
-		states = append(states, paint.paint(stateColours[r.State], fmt.Sprintf("%-8s", r.State)))
+		out = append(out, statusLine{colour: stateColours[r.State], state: string(r.State)})
 		var layers []string
 		for _, l := range r.View.Lowerdirs {
 			layers = append(layers, quoted(l))
 		}
 		table = append(table, []string{plain(r.Address), list(layers), quoted(r.Mountpoint)})
 	}
+	if !withLayers {
+		for i, row := range table {
+			table[i] = []string{row[0], row[2]}
+		}
+	}
 	if width > 0 {
-		width = max(width-10, 1) // the states take ten
+		width = max(width-statusMargin, 1)
 	}
-	for i, line := range align(table, width) {
-		fmt.Fprintf(w, "%s  %s\n", states[i], line)
+	for i, text := range align(table, width) {
+		out[i].text = text
 	}
+	return out
 }
 
 // list joins a few items and counts the rest.
