@@ -23,13 +23,22 @@ var may = map[string][]string{
 	"internal/units":          nil,
 	"internal/safedir":        nil,
 	"internal/suggest":        nil,
+	"internal/hostlock":       nil,
+	"internal/watch":          nil,
 	"internal/config":         {"internal/overlayfs", "internal/suggest"},
 	"internal/units/systemd":  {"internal/units"},
 	"internal/overlayfs/host": {"internal/overlayfs"},
 	"internal/reconcile/plan": {"internal/overlayfs", "internal/units"},
 	"internal/reconcile": {
 		"internal/reconcile/plan", "internal/units/systemd", "internal/overlayfs/host", "internal/safedir",
-		"internal/config", "internal/overlayfs", "internal/units",
+		"internal/config", "internal/overlayfs", "internal/units", "internal/hostlock",
+	},
+	"internal/agent/state":   nil,
+	"internal/agent/metrics": {"internal/usage"},
+	"internal/agent": {
+		"internal/agent/state", "internal/agent/metrics", "internal/reconcile", "internal/reconcile/plan", "internal/watch",
+		"internal/hostlock", "internal/units/systemd", "internal/overlayfs/host", "internal/config", "internal/overlayfs",
+		"internal/units",
 	},
 	"internal/overlayfs/layers": {"internal/overlayfs"},
 	"internal/overlayfs/commit": {"internal/overlayfs/layers", "internal/overlayfs", "internal/safedir"},
@@ -41,7 +50,7 @@ var may = map[string][]string{
 		"internal/units/systemd", "internal/suggest",
 	},
 	"cmd/overlayd": {
-		"internal/inventory", "internal/reconcile", "internal/reconcile/plan", "internal/units/systemd",
+		"internal/agent", "internal/agent/state", "internal/watch", "internal/hostlock", "internal/inventory", "internal/reconcile", "internal/reconcile/plan", "internal/units/systemd",
 		"internal/overlayfs/host", "internal/overlayfs/layers", "internal/overlayfs/commit", "internal/usage",
 		"internal/importer", "internal/doctor", "internal/suggest", "internal/safedir", "internal/config", "internal/overlayfs",
 		"internal/units",
@@ -51,7 +60,11 @@ var may = map[string][]string{
 	"test/machine":  nil,
 	"test/e2e":      {"test/machine"},
 	"test/demo":     {"test/machine"},
+	"test/bench":    {"test/machine", "test/bench/report", "test/bench/probe"},
 	"test/arch":     nil,
+
+	"test/bench/report": nil,
+	"test/bench/probe":  nil, // runs inside of the machine
 }
 
 // forTests are the packages that the tests of every package may import.

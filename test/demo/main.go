@@ -62,7 +62,7 @@ func run(ctx context.Context, out io.Writer, overlayd string, suite machine.Suit
 			err = errors.Join(err, closeErr)
 		}
 	}()
-	if err := m.Install(overlayd, "/usr/bin/overlayd"); err != nil {
+	if err := m.InstallOverlayd(overlayd, "packaging/deb"); err != nil {
 		return err
 	}
 	if _, err := m.Boot(ctx); err != nil {

@@ -37,6 +37,9 @@ var commands = map[string]command{
 	"json":       cmdJSON,
 	"mounttable": cmdMounttable,
 	"mounts":     cmdMounts,
+	"agent":      cmdAgent,
+	"reconciled": cmdReconciled,
+	"logged":     cmdLogged,
 }
 
 func usage(ts *testscript.TestScript, ok bool, text string) {

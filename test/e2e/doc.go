@@ -37,4 +37,11 @@
 //	                         of a list, one element has to match
 //	mounttable FILE          save the machine's overlay mounts, in a form that is equal after a reboot
 //	mounts N [PATH]          ask for the number of overlay mounts (at PATH)
+//	[!] agent PATH [VALUE]   wait until the agent's state is so, as json would look at it
+//	reconciled               have the agent load the spec and look at all of the host, after this moment
+//	logged N FIELD=VALUE...  ask for N lines of the agent in the journal that have these fields, JSON on stdout;
+//	                         N+ is at least so many
+//
+// The agent's unit is in the machine, neither enabled nor started. That an agent leaves something alone is asked after
+// reconciled: by then it has had its chance.
 package e2e

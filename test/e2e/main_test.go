@@ -117,7 +117,7 @@ func newMachine(ctx context.Context, release machine.Suite) (*machine.Machine, e
 	if err != nil {
 		return nil, err
 	}
-	if err := m.Install(suite.binary, "/usr/bin/overlayd"); err != nil {
+	if err := m.InstallOverlayd(suite.binary, "../../packaging/deb"); err != nil {
 		_ = m.Close()
 		return nil, err
 	}

@@ -42,7 +42,7 @@ func inside(t *testing.T, m *machine.Machine, pkg, binary string) {
 	if out, err := m.Command(ctx, "mkdir", "-p", dir).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if err := m.Install(binary, dir+"/test"); err != nil {
+	if err := m.Install(binary, dir+"/test", 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.InstallTree(filepath.Join("../..", pkg, "testdata"), dir+"/testdata"); err != nil {

@@ -15,14 +15,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Install copies an executable of this computer to path in the machine.
-func (m *Machine) Install(program, path string) error {
+// Install copies a file of this computer to path in the machine, whose folder is there.
+func (m *Machine) Install(file, path string, mode os.FileMode) error {
 	root, err := os.OpenRoot(m.Root()) // an absolute symlink of the machine's must not lead to this computer's files
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	in, err := os.Open(program)
+	in, err := os.Open(file)
 	if err != nil {
 		return fmt.Errorf("cannot install %s: %w", path, err)
 	}
@@ -31,15 +31,34 @@ func (m *Machine) Install(program, path string) error {
 	if err := root.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) { // it may be a hard link
 		return fmt.Errorf("cannot install %s: %w", path, err)
 	}
-	out, err := root.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_EXCL, 0o755)
+	out, err := root.OpenFile(path, os.O_CREATE|os.O_WRONLY|os.O_EXCL, mode.Perm())
 	if err != nil {
 		return fmt.Errorf("cannot install %s: %w", path, err)
 	}
-	if _, err := io.Copy(out, in); err != nil {
-		out.Close()
+	_, err = io.Copy(out, in)
+	if err := errors.Join(err, out.Chmod(mode.Perm()), out.Close()); err != nil { // whatever the umask here
 		return fmt.Errorf("cannot install %s: %w", path, err)
 	}
-	return out.Close()
+	return nil
+}
+
+// InstallOverlayd puts overlayd into the machine as its package would: the program, which binary names on this
+// computer, and from packaging, the folder packaging/deb of the source tree, the agent's unit and its settings. The
+// agent is neither enabled nor started. A machine that runs has to be told by daemon-reload.
+func (m *Machine) InstallOverlayd(binary, packaging string) error {
+	for _, f := range []struct {
+		file, path string
+		mode       os.FileMode
+	}{
+		{binary, "/usr/bin/overlayd", 0o755},
+		{filepath.Join(packaging, "overlayd.service"), "/usr/lib/systemd/system/overlayd.service", 0o644},
+		{filepath.Join(packaging, "overlayd.default"), "/etc/default/overlayd", 0o644},
+	} {
+		if err := m.Install(f.file, f.path, f.mode); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // InstallTree copies a folder of this computer to path in the machine. A folder
