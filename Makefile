@@ -14,7 +14,7 @@ MACHINES ?= 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build test test-unit test-e2e demo setup fuzz golden picture lint fmt tidy clean
+.PHONY: help build test test-unit test-e2e demo bench setup fuzz golden picture lint fmt tidy clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +37,11 @@ test-e2e: build ## boot Debian 12 and 13 and use overlayd on them (root; RUN=REG
 demo: build ## play the quickstart on a disposable Debian (root)
 	@test/setup.sh demo
 	$(GO) run ./test/demo -overlayd bin/overlayd
+
+# Static, for it copies itself into the machines.
+bench: build ## measure on disposable Debians what overlayd takes (root, 40 minutes; BENCH=FLAGS)
+	@test/setup.sh demo
+	CGO_ENABLED=0 $(GO) run ./test/bench -overlayd bin/overlayd -memory 10000 $(BENCH)
 
 setup: ## install what the end-to-end tests and the demo need, by apt-get
 	@test/setup.sh

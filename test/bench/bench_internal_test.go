@@ -1,0 +1,93 @@
+package main
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/overlayd/overlayd/test/bench/probe"
+	"github.com/overlayd/overlayd/test/bench/report"
+)
+
+func TestScenarios(t *testing.T) {
+	all := names()
+	if slices.Contains(all, "") || len(slices.Compact(slices.Sorted(slices.Values(all)))) != len(all) {
+		t.Errorf("each measurement needs a name of its own: %q", all)
+	}
+	for _, s := range scenarios {
+		if s.run == nil {
+			t.Errorf("%s measures nothing", s.name)
+		}
+	}
+}
+
+func TestFew(t *testing.T) {
+	for rounds, want := range map[int]int{1: 1, 4: 1, 5: 2, 100: 25} {
+		if got := (&env{sizes: sizes{rounds: rounds}}).few(); got != want {
+			t.Errorf("of %d rounds %d, not %d", rounds, got, want)
+		}
+	}
+}
+
+// A request is the same when it arrives.
+func TestRequests(t *testing.T) {
+	for _, r := range []request{
+		{Rounds: &probe.Rounds{By: probe.ByLoop, Count: 3, Agent: 4}},
+		{Drop: &drop{5, []probe.File{{Path: "/p", Text: "a \"b\"\n", Mountpoint: "/m"}}}},
+		{Storm: &storm{6, time.Second}},
+		{Process: &process{7, true}},
+		{Settle: &settle{8, []int{1, 9}}},
+	} {
+		text, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var back request
+		if err := json.Unmarshal(text, &back); err != nil {
+			t.Fatal(err)
+		}
+		again, err := json.Marshal(back)
+		if err != nil || string(again) != string(text) {
+			t.Errorf("sent %s, arrived %s, %v", text, again, err)
+		}
+	}
+}
+
+func TestInside(t *testing.T) {
+	var out strings.Builder
+	for _, text := range []string{"", "{", "{}", "null"} {
+		if err := runInside(t.Context(), text, strings.NewReader(""), &out); err == nil {
+			t.Errorf("%q is no error", text)
+		}
+	}
+	text, err := json.Marshal(request{Process: &process{PID: os.Getpid()}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := runInside(t.Context(), string(text), strings.NewReader(""), &out); err != nil {
+		t.Fatal(err)
+	}
+	var p probe.Process
+	if err := json.Unmarshal([]byte(out.String()), &p); err != nil || p.Resident == 0 {
+		t.Errorf("answered %q: %v", out.String(), err)
+	}
+}
+
+func TestSave(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "new", "bench.json")
+	if err := save(report.Report{Overlayd: "1"}, file); err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil || !json.Valid(text) {
+		t.Errorf("wrote %q: %v", text, err)
+	}
+	if err := save(report.Report{}, filepath.Join(file, "bench.json")); err == nil {
+		t.Error("a file that cannot be written is no error")
+	}
+}
