@@ -18,6 +18,11 @@ variable "distribution" {
 settings {
   # A fast disk of its own; what a job writes is worth nothing after a reboot.
   state_dir = "/scratch/overlayd"
+
+  agent {
+    # Between jobs nobody minds when a tree is mounted anew; one that a job uses is left alone.
+    policy = "full"
+  }
 }
 
 lowerdir "root" {

@@ -140,6 +140,9 @@ func (b backoff) stopped(address string) { b.of(address).stop = true }
 // later asks for another look at an overlay that waits for what tells nobody when it ends.
 func (b backoff) later(address string, at time.Time) { b.of(address).look = at }
 
+// watches tells whether another look at an overlay is asked for.
+func (b backoff) watches(address string) bool { return b[address] != nil && !b[address].look.IsZero() }
+
 // next gives when something that waits is looked at again, zero if nothing does.
 func (b backoff) next() time.Time {
 	var at time.Time

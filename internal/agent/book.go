@@ -33,7 +33,7 @@ func newBook() *book {
 // news is what to tell of a result.
 type news struct {
 	result reconcile.Result
-	what   string // "held", "conflict", "failed" or "undone"
+	what   string // "held", "conflict", "failed", "undone" (again and again), or "gone" (at once)
 	failed state.Failure
 }
 
@@ -59,6 +59,9 @@ func (k *book) enter(r reconcile.Report, about []string, asked bool, b backoff, 
 				b.fine(c.Address)
 			} else if b.did(c, now) {
 				out = append(out, news{result: each, what: "undone"})
+			}
+			if each.Err != nil {
+				out = append(out, news{result: each, what: "gone"})
 			}
 		case c.Kind == plan.Conflict:
 			e := state.Pending{

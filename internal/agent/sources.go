@@ -152,19 +152,20 @@ func readOutline() (outline, error) {
 
 // signalled takes in what systemd tells.
 func (a *agent) signalled(e systemd.Event) {
-	if e.Kind != systemd.JobEnded || e.Unit == units.TargetName {
+	if e.Kind != systemd.JobEnded {
 		a.schedule.hostChanged(triggerSystemd, time.Now())
 		return
 	}
-	// It matters where something waits; else the mount table tells.
+	// It matters where something waits for a job; else the mount table tells. What waits for one of overlayd.target is
+	// everything.
 	at, err := units.PathOf(e.Unit)
-	if err != nil {
+	if err != nil && e.Unit != units.TargetName {
 		return
 	}
 	for i := range a.desired.Overlays {
-		if o := &a.desired.Overlays[i]; o.Mountpoint == at && a.backoff[o.Address] != nil {
+		if o := &a.desired.Overlays[i]; (o.Mountpoint == at || err != nil) && a.backoff.watches(o.Address) {
 			a.backoff.later(o.Address, time.Now())
-			a.schedule.retry = a.backoff.next()
 		}
 	}
+	a.schedule.retry = a.backoff.next()
 }

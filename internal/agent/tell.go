@@ -34,6 +34,8 @@ func (a *agent) tell(n news) {
 		log.Warnf("%s; held, as %v", what, n.result.Err)
 	case "conflict":
 		log.Warnf("%s: %s", what, reasons(&c))
+	case "gone":
+		log.Infof("%s; and it was undone at once", what)
 	case "undone":
 		log.Warnf("%s; it is undone again and again, so the next ones wait", what)
 	default:
@@ -89,13 +91,23 @@ func (a *agent) status() string {
 		out += ": all as declared"
 	}
 	if a.trouble != nil {
-		out += "; cannot reconcile: " + a.trouble.Error()
+		out += "; " + cut(a.trouble.Error())
 	}
 	if a.spec.Error != "" {
-		out = "Spec not usable: " + a.spec.Error + "; " + out
+		first, _, _ := strings.Cut(a.spec.Error, "\n")
+		out = "Spec not usable: " + cut(first) + "; " + out
 	}
 	// A newline would begin another variable.
 	return strings.Join(strings.Fields(out), " ")
+}
+
+// cut shortens a text to what fits into a line or two.
+func cut(text string) string {
+	const most = 120
+	if r := []rune(text); len(r) > most {
+		return string(r[:most]) + "…"
+	}
+	return text
 }
 
 func (a *agent) tellReady() {

@@ -83,6 +83,7 @@ type apply struct {
 
 	writing map[overlayfs.FileID]string // who writes to which directory, see writer
 
+	targetUp    bool // overlayd.target was seen to be active
 	targetGone  bool // overlayd.target was removed with the last unit
 	notReloaded bool // unit files changed where no systemd runs
 }

@@ -132,8 +132,10 @@ func (a *apply) settle(mounted []int, owed bool) error {
 			return err
 		}
 	case len(mounted) > 0 || owed && (a.p.Target == plan.TargetWrite || a.o.Target.Exists):
-		if err := a.manager.StartAlone(a.work, units.TargetName); err != nil {
-			return err
+		if !a.targetUp {
+			if err := a.manager.StartAlone(a.work, units.TargetName); err != nil {
+				return err
+			}
 		}
 		if err := a.calm(mounted); err != nil {
 			return err

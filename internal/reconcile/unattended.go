@@ -118,6 +118,7 @@ func (a *apply) mustWait() (map[int]*HeldError, error) {
 	if err != nil {
 		return nil, err
 	}
+	a.targetUp = at.TargetUp
 	for i := range open {
 		if e, err := waitsFor(&a.p.Changes[i], at); err != nil {
 			return nil, err

@@ -118,4 +118,24 @@ var scenes = []scene{
 		want:   []string{"File 1:base 1", "File 2:base 2", "File 3:base 3"},
 		absent: []string{"File 4"},
 	},
+	{
+		say: "All of this by hand. From here on an agent keeps the host as the spec says:",
+		run: "systemctl enable --now overlayd",
+	},
+	{
+		say: "a mount that somebody takes away",
+		run: "umount /overlaytest/merged/client_2",
+	},
+	{
+		say:   "is back at once,",
+		await: "mountpoint -q /overlaytest/merged/client_2 && journalctl -u overlayd -o cat | grep -q repair",
+		run:   "grep . /overlaytest/merged/client_2/*; journalctl -u overlayd --no-pager -o cat | grep repair",
+		want:  []string{"File 1:base 1", "repair overlay.client[\"client_2\"]: not mounted"},
+	},
+	{
+		say:   "and what it did, holds back, or could not do is told.",
+		await: "overlayd status | grep -q 'last did'",
+		run:   "overlayd status",
+		want:  []string{"Agent: running", "policy safe"},
+	},
 }

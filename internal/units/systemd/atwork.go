@@ -14,6 +14,8 @@ type AtWork struct {
 	Busy map[string]string
 	// Stopped has the other units that are down because a stop job took them down, rather than umount(2).
 	Stopped map[string]bool
+	// TargetUp tells that overlayd.target is active.
+	TargetUp bool
 	// Stopping tells that the machine goes down, and all mounts with it.
 	Stopping bool
 }
@@ -49,6 +51,9 @@ func (m *Manager) AtWork(ctx context.Context, names []string) (AtWork, error) {
 	var inactive []string
 	for _, unit := range list {
 		state := stateOf(unit)
+		if unit.Name == units.TargetName {
+			work.TargetUp = state.Active == "active"
+		}
 		switch {
 		case unit.Name == shutdownTarget:
 			work.Stopping = state.Up() || unit.JobId != 0 && unit.JobType != "stop"
