@@ -104,7 +104,8 @@ func (a *app) agent(cmd *cobra.Command, args []string, spec specFlags, f agentFl
 		return err
 	}
 	if _, err := f.settings(config.Agent{}); err != nil {
-		return usageError{err, cmd}
+		fmt.Fprintf(a.err, "Error: cannot run the agent: %v\n", err)
+		return exitCode(exitConfig) // no restart mends an option
 	}
 	if !cmd.Flags().Changed("log-level") {
 		a.log.SetLevel(logrus.InfoLevel)
@@ -177,7 +178,11 @@ func (a *app) agentFits(cmd *cobra.Command, args []string) error {
 // loadForAgent reads the spec as apply does, and refuses what apply refuses.
 func (a *app) loadForAgent(args []string, spec specFlags, f agentFlags) agent.Loaded {
 	l := a.load(args, spec)
+	// Flags hold even if the spec says nothing, and what it says of the agent even if the rest of it is wrong.
 	var out agent.Loaded
+	if l.spec != nil {
+		out.Settings, out.Err = f.settings(l.spec.Agent)
+	}
 	var failures []string
 	for _, d := range l.diags {
 		if d.Severity == hcl.DiagError {
@@ -194,11 +199,10 @@ func (a *app) loadForAgent(args []string, spec specFlags, f agentFlags) agent.Lo
 		out.Err = errors.New(strings.Join(failures, "\n"))
 		return out
 	}
-	if out.Err = trust(l.files()); out.Err != nil {
-		return out
+	if out.Err == nil {
+		out.Err = trust(l.files())
 	}
 	out.Desired = l.desired
-	out.Settings, out.Err = f.settings(l.spec.Agent)
 	return out
 }
 
@@ -206,7 +210,7 @@ func (a *app) loadForAgent(args []string, spec specFlags, f agentFlags) agent.Lo
 func sentence(d *hcl.Diagnostic) string {
 	text := d.Summary
 	if d.Detail != "" {
-		text += ": " + strings.Join(strings.Fields(d.Detail), " ")
+		text += ": " + strings.TrimSuffix(strings.Join(strings.Fields(d.Detail), " "), ".")
 	}
 	switch file, whole := d.Extra.(wholeFile); {
 	case d.Subject != nil:

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -69,16 +70,19 @@ func Run(ctx context.Context, c Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a := &agent{
-		Config: c, book: newBook(), backoff: backoff{}, started: time.Now(), table: outline{}, gone: map[string][]string{},
+		Config: c, book: newBook(), backoff: backoff{}, started: time.Now(), table: outline{}, missed: map[string]time.Time{}, warnings: map[string]time.Time{},
 		metrics: metrics.New(c.Version, time.Now(), known()),
 	}
 	if err := a.listen(ctx); err != nil {
 		return fmt.Errorf("cannot start the agent: %w", err)
 	}
 	defer a.hangUp()
-	go a.live(ctx)
+	var living sync.WaitGroup
+	living.Go(func() { a.live(ctx) })
 	a.run(ctx)
 	a.endExport()
+	cancel()
+	living.Wait()
 	return nil
 }
 
@@ -92,28 +96,30 @@ type agent struct {
 	backoff  backoff
 	book     *book
 	table    outline
-	changed  []string            // mountpoints that were changed since table was read
-	gone     map[string][]string // devices of mounts that have left it, by mountpoint, where one is to be made again
+	changed  []string // mountpoints that were changed since table was read
 	metrics  *metrics.Metrics
 	exporter exporter
 
 	settings Settings
 	spec     state.Spec
-	desired  plan.Desired // in force
-	index    *plan.Index  // of desired
-	warned   string       // the warnings of the spec that were told last
-	writing  time.Time    // since when somebody has been seen writing the spec
-	stamp    string       // of the files of the spec, as they were read
-	empty    bool         // the spec has no overlay, and what was applied from it is in force
-	trouble  error        // why the last look failed as a whole
-	troubles int          // in a row
+	desired  plan.Desired         // in force
+	index    *plan.Index          // of desired
+	warned   string               // the warnings of the spec that were told last
+	writing  time.Time            // since when somebody has been seen writing the spec
+	stamp    string               // of the files of the spec, as they were read last
+	inForce  string               // likewise, of the spec in force
+	missed   map[string]time.Time // since when an address is in the spec no more, and is about to be deleted
+	empty    bool                 // the spec has no overlay, and what was applied from it is in force
+	trouble  error                // why the last look failed as a whole
+	troubles int                  // in a row
 
 	started    time.Time
 	reconciled time.Time
-	told       string       // STATUS=
-	published  *state.State // what others were told last
+	told       string               // STATUS=
+	warnings   map[string]time.Time // when a warning was given last
+	published  *state.State         // what others were told last
 	ready      sync.Once
-	busySince  atomic.Int64 // nanoseconds since 1970, 0 while waiting
+	busySince  atomic.Int64 // nanoseconds since the start, 0 while waiting
 }
 
 func (a *agent) run(ctx context.Context) {
@@ -168,7 +174,7 @@ func (a *agent) run(ctx context.Context) {
 
 // work does what is due, and takes what it cost from the budget.
 func (a *agent) work(ctx context.Context, t task) {
-	a.busySince.Store(time.Now().UnixNano())
+	a.busySince.Store(int64(time.Since(a.started)))
 	defer a.busySince.Store(0)
 	begun, used := time.Now(), cpuTime()
 	if t.why == triggerHangup {
@@ -188,8 +194,12 @@ func (a *agent) work(ctx context.Context, t task) {
 		debug.FreeOSMemory() // a look at thousands of overlays takes far more than what is kept of it
 	}
 	a.schedule.retry = a.backoff.next()
-	if a.trouble != nil {
-		a.schedule.retry = time.Time{} // with the next look at the whole host
+	if a.trouble != nil || !a.schedule.spec.first.IsZero() {
+		a.schedule.retry = time.Time{} // with the look at the whole host that comes
+	}
+	if t.whole && len(a.book.conflicts) > 0 {
+		// What a process in another mount namespace holds ends without a word.
+		a.schedule.again = earliest(a.schedule.again, now.Add(conflictPause))
 	}
 	a.metrics.Reconciled(string(t.why), now.Sub(begun), now)
 	a.export(ctx)
@@ -209,7 +219,6 @@ func (a *agent) look(ctx context.Context, t task) (vain bool) {
 		return true
 	}
 	moved := a.table.changed(table)
-	gone := a.table.gone(table)
 	a.table = table
 	a.followMounts(moved)
 	// What was mounted since the look before may be gone again, and then the table shows no difference.
@@ -218,7 +227,6 @@ func (a *agent) look(ctx context.Context, t task) (vain bool) {
 	a.changed = nil
 	if t.whole {
 		a.fallBack()
-		a.remember(gone, a.desired)
 		return !a.reconcile(ctx, a.desired, nil, t)
 	}
 	echo := len(own) > 0 && !slices.ContainsFunc(moved, func(at string) bool { return !slices.Contains(own, at) })
@@ -229,7 +237,6 @@ func (a *agent) look(ctx context.Context, t task) (vain bool) {
 	if len(d.Overlays) == 0 {
 		return true
 	}
-	a.remember(gone, d)
 	addresses := make([]string, 0, len(d.Overlays))
 	for _, o := range d.Overlays {
 		addresses = append(addresses, o.Address)
@@ -266,9 +273,8 @@ func (a *agent) reconcile(ctx context.Context, d plan.Desired, about []string, t
 		Parallelism: parallelism, LockTimeout: lockPatience,
 		Unattended: &reconcile.Unattended{
 			Policy: a.settings.Policy,
-			Hold:   func(c plan.Change) string { return a.backoff.hold(&c, time.Now()) },
+			Hold:   func(c plan.Change) string { return a.hold(&c, about != nil, t) },
 			Stale:  a.stale,
-			Gone:   func(mountpoint string) []string { return a.gone[mountpoint] },
 		},
 	})
 	if ctx.Err() != nil {
@@ -276,7 +282,9 @@ func (a *agent) reconcile(ctx context.Context, d plan.Desired, about []string, t
 	}
 	now := time.Now()
 	if errors.Is(err, reconcile.ErrStale) {
-		a.schedule.spec.happened(now) // the event is on its way, and this look was for nothing
+		if a.schedule.spec.first.IsZero() {
+			a.schedule.spec.happened(now) // the event is on its way, and this look was for nothing
+		}
 		return false
 	}
 	if err != nil {
@@ -287,8 +295,16 @@ func (a *agent) reconcile(ctx context.Context, d plan.Desired, about []string, t
 	} else if t.whole {
 		a.trouble, a.troubles, a.reconciled = nil, 0, now
 	}
-	a.forget(report, d)
-	for _, n := range a.book.enter(report, about, t.load, a.backoff, now) {
+	for i := range report.Results {
+		if errors.Is(report.Results[i].Err, reconcile.ErrNotReached) && err != nil {
+			report.Results[i].Err = err
+		}
+	}
+	if about != nil {
+		about = a.widen(&report, about, t)
+	}
+	asked := t.why == triggerStart || t.why == triggerSpec || t.why == triggerHangup
+	for _, n := range a.book.enter(report, about, asked, a.backoff, now) {
 		a.tell(n)
 	}
 	for _, each := range report.Results {
@@ -310,38 +326,73 @@ func (a *agent) reconcile(ctx context.Context, d plan.Desired, about []string, t
 			there[each.Change.Address] = true
 		}
 		a.backoff.forget(func(address string) bool { return there[address] }, now)
+		for _, o := range d.Overlays {
+			delete(a.missed, o.Address)
+		}
+		maps.DeleteFunc(a.missed, func(address string, _ time.Time) bool { return !there[address] })
+		for address, since := range a.missed {
+			if at := since.Add(ripening); at.After(now) {
+				a.backoff.later(address, at)
+			}
+		}
 	}
 	return report.Changed()
 }
 
-// remember takes in what has left the mountpoints of overlays.
-func (a *agent) remember(gone map[string][]string, d plan.Desired) {
-	for _, o := range d.Overlays {
-		if devices := gone[o.Mountpoint]; len(devices) > 0 {
-			a.gone[o.Mountpoint] = append(a.gone[o.Mountpoint], devices...)
-		}
+// hold says why a change must not be made now, "" if it may.
+func (a *agent) hold(c *plan.Change, part bool, t task) string {
+	now := time.Now()
+	switch {
+	case part && c.Kind != plan.Repair:
+		// Only a look at the whole spec knows the units that an overlay has left, and what guards its data.
+		return "it takes a look at the whole host, which is next"
+	case a.stamp != a.inForce && c.Kind != plan.Repair:
+		return "the spec cannot be used, and only what was applied is mended"
+	case c.Kind == plan.Delete && t.why != triggerHangup:
+		return a.ripens(c.Address, now)
 	}
+	return a.backoff.hold(c, now)
 }
 
-// forget drops what has left the mountpoints of overlays where nothing waits to be mounted. What was mounted there may
-// be gone before it is seen in the table.
-func (a *agent) forget(r reconcile.Report, d plan.Desired) {
-	waits := map[string]bool{}
-	for _, each := range r.Results {
-		waits[each.Change.Mountpoint] = true
-		if each.Device != "" {
-			a.gone[each.Change.Mountpoint] = []string{each.Device}
-		}
+// ripening is how long an address has to be missing in the spec before it is deleted unasked. Who moves a block from
+// one file to another writes one after the other.
+const ripening = 30 * time.Second
+
+// ripens says how long a delete waits yet, "" for no longer.
+func (a *agent) ripens(address string, now time.Time) string {
+	since, known := a.missed[address]
+	if !known {
+		a.missed[address], since = now, now
 	}
-	for _, o := range d.Overlays {
-		if !waits[o.Mountpoint] {
-			delete(a.gone, o.Mountpoint)
-		}
+	at := since.Add(ripening)
+	if !now.Before(at) {
+		return ""
 	}
+	return "it is deleted at " + at.Format(time.TimeOnly) + " if it is not declared again"
+}
+
+// widen asks for a look at the whole host where one at a part found what only that can judge, and takes it out of the
+// report and of what that is about.
+func (a *agent) widen(r *reconcile.Report, about []string, t task) []string {
+	wider := map[string]bool{}
+	r.Results = slices.DeleteFunc(r.Results, func(each reconcile.Result) bool {
+		wide := each.Change.Kind != plan.Repair && each.Status != reconcile.Done
+		if wide {
+			wider[each.Change.Address] = true
+		}
+		return wide
+	})
+	if len(wider) > 0 {
+		a.schedule.hostChanged(t.why, time.Now())
+	}
+	return slices.DeleteFunc(about, func(address string) bool { return wider[address] })
 }
 
 // stumbled notes that a look failed as a whole, and asks for another one.
 func (a *agent) stumbled(err error) {
+	if !a.schedule.again.IsZero() {
+		return // it is known
+	}
 	a.troubles++
 	if a.trouble == nil || a.trouble.Error() != err.Error() {
 		a.Log.WithError(err).Error("cannot reconcile; it is tried again")

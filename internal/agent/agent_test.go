@@ -228,7 +228,7 @@ func TestRepairs(t *testing.T) {
 	if _, err := os.Stat(s.path("m/a/mine")); err != nil {
 		t.Error(err)
 	}
-	s.await("the repair in the log", func() bool { return s.logged("repair overlay.a: not mounted") })
+	s.await("the repair in the log", func() bool { return s.logged("repaired overlay.a (not mounted)") })
 
 	unit := unitDir + "/run-site-m-b.mount"
 	if err := os.Remove(unit); err != nil {
@@ -287,7 +287,7 @@ func TestFollowsTheSpec(t *testing.T) {
 		t.Error("policy safe took a mount down")
 	}
 
-	// With another policy they are made.
+	// With another policy they are made: a delete in its time, or at once when somebody asks for it.
 	s.mu.Lock()
 	s.settings.Policy = plan.PolicyFull
 	s.mu.Unlock()

@@ -103,6 +103,13 @@ func (b backoff) did(c *plan.Change, now time.Time) (begins bool) {
 	return over == 0
 }
 
+// conflicts notes that an overlay cannot be made right; whether it failed before is of no matter then.
+func (b backoff) conflicts(address string) {
+	if t := b[address]; t != nil {
+		t.failed, t.signs, t.wait, t.look = 0, nil, false, time.Time{}
+	}
+}
+
 // fine notes that nothing is wrong with an overlay, or that somebody changed it on purpose.
 func (b backoff) fine(address string) {
 	if t := b[address]; t != nil {
@@ -131,6 +138,15 @@ func (b backoff) looked(addresses []string) {
 func (b backoff) waits(address string, now time.Time) {
 	if t := b[address]; t != nil && now.Before(t.until) {
 		t.wait = true
+	}
+}
+
+// forgive drops all accounts but what is known of stop jobs.
+func (b backoff) forgive() {
+	for address, t := range b {
+		if b[address] = (&tries{stop: t.stop}); !t.stop {
+			delete(b, address)
+		}
 	}
 }
 

@@ -14,8 +14,9 @@ import (
 
 // Pauses before another look at what waits for something that makes no noise when it ends.
 const (
-	jobPause  = 1 * time.Second // a job of systemd, should its signal be lost
-	userPause = 5 * time.Second // processes that use a mount
+	jobPause      = 1 * time.Second  // a job of systemd, should its signal be lost
+	userPause     = 10 * time.Second // processes that use a mount
+	conflictPause = 1 * time.Minute  // other conflicts
 )
 
 // book is what the agent knows of the overlays that are not as they should be, by address.
@@ -33,7 +34,7 @@ func newBook() *book {
 // news is what to tell of a result.
 type news struct {
 	result reconcile.Result
-	what   string // "held", "conflict", "failed", "undone" (again and again), or "gone" (at once)
+	what   string // "held", "conflict", "over", "failed", "undone" (again and again), or "gone" (at once)
 	failed state.Failure
 }
 
@@ -67,7 +68,7 @@ func (k *book) enter(r reconcile.Report, about []string, asked bool, b backoff, 
 			e := state.Pending{
 				Address: c.Address, Change: string(c.Kind), Mountpoint: c.Mountpoint, Reason: reasons(c), Since: now,
 			}
-			b.fine(c.Address)
+			b.conflicts(c.Address)
 			if old, known := was.conflicts[c.Address]; known && old.Reason == e.Reason {
 				e.Since = old.Since
 			} else {
@@ -88,7 +89,34 @@ func (k *book) enter(r reconcile.Report, about []string, asked bool, b backoff, 
 		}
 	}
 	settled(b, about, troubled)
+	for _, address := range slices.Sorted(maps.Keys(was.pending)) {
+		out = append(out, k.over(was.pending[address])...)
+	}
+	for _, address := range slices.Sorted(maps.Keys(was.conflicts)) {
+		out = append(out, k.over(was.conflicts[address])...)
+	}
 	return out
+}
+
+// over gives as news that nothing is in the way any more of what was, unless that is news by itself.
+func (k *book) over(was state.Pending) []news {
+	if k.stands(was.Address) != standsMounted || k.last != nil && k.last.Address == was.Address {
+		return nil
+	}
+	return []news{{what: "over", result: reconcile.Result{Change: plan.Change{
+		Address: was.Address, Kind: plan.Kind(was.Change), Mountpoint: was.Mountpoint,
+	}}}}
+}
+
+// stopped counts what somebody stopped.
+func (k *book) stopped() int {
+	n := 0
+	for _, p := range k.pending {
+		if p.Held == reconcile.WhyStopped {
+			n++
+		}
+	}
+	return n
 }
 
 // hold enters what was not tried.
@@ -161,6 +189,7 @@ func settled(b backoff, about []string, troubled map[string]bool) {
 const (
 	standsConflict = "conflict"
 	standsFailed   = "failed"
+	standsStopped  = "stopped" // somebody wants it down
 	standsPending  = "pending" // what there is to do about it waits
 	standsMounted  = "mounted" // as the spec says
 )
@@ -173,7 +202,10 @@ func (k *book) stands(address string) string {
 	if _, is := k.failed[address]; is {
 		return standsFailed
 	}
-	if _, is := k.pending[address]; is {
+	if p, is := k.pending[address]; is {
+		if p.Held == reconcile.WhyStopped {
+			return standsStopped
+		}
 		return standsPending
 	}
 	return standsMounted

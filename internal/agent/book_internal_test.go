@@ -50,7 +50,7 @@ func TestBookTellsOnce(t *testing.T) {
 	// Another reason is news, and no news is that something is in order again.
 	c = change("a", plan.Delete, "its block has gone")
 	if got := told(k.enter(report(held(c, reconcile.HeldByPolicy, "policy safe")), nil, true, b, later)); !slices.Equal(got,
-		[]string{"held a"}) {
+		[]string{"held a", "over b"}) {
 		t.Errorf("told %q", got)
 	}
 	if len(k.conflicts) != 0 {

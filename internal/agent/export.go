@@ -16,7 +16,7 @@ import (
 func known() metrics.Known {
 	k := metrics.Known{
 		Results: []string{string(reconcile.Done), string(reconcile.Failed), string(reconcile.Skipped)},
-		States:  []string{standsConflict, standsFailed, standsPending, standsMounted},
+		States:  []string{standsConflict, standsFailed, standsPending, standsStopped, standsMounted},
 	}
 	for _, t := range []trigger{
 		triggerStart, triggerSpec, triggerMounts, triggerUnits, triggerSystemd, triggerRetry, triggerResync, triggerHangup,
@@ -92,7 +92,7 @@ func (a *agent) overview() {
 		states[a.book.stands(o.Address)]++
 	}
 	a.metrics.SetOverview(metrics.Overview{
-		Policy: string(a.settings.Policy), Overlays: states, Pending: len(a.book.pending), Failing: len(a.book.failed),
+		Policy: string(a.settings.Policy), Overlays: states, Pending: len(a.book.pending) - a.book.stopped(), Failing: len(a.book.failed),
 		Conflicts: len(a.book.conflicts), SpecValid: a.spec.Error == "", SpecLoaded: a.spec.Loaded,
 	})
 	if a.exporter.index == a.index {

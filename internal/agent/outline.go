@@ -16,7 +16,6 @@ type outline map[int]line
 
 type line struct {
 	at  string // mountpoint
-	dev string // of the super block, "0:45"
 	sum uint64 // of the whole line
 }
 
@@ -36,7 +35,7 @@ func outlineOf(text []byte) outline {
 		if err != nil {
 			continue
 		}
-		out[id] = line{overlayfs.DecodeOctal(string(fields[4])), string(fields[2]), maphash.Bytes(seed, l)}
+		out[id] = line{overlayfs.DecodeOctal(string(fields[4])), maphash.Bytes(seed, l)}
 	}
 	return out
 }
@@ -60,17 +59,6 @@ func (o outline) changed(next outline) []string {
 	}
 	slices.Sort(at)
 	return slices.Compact(at)
-}
-
-// gone gives the devices of the mounts that are not there any more in next, by mountpoint.
-func (o outline) gone(next outline) map[string][]string {
-	out := map[string][]string{}
-	for id, was := range o {
-		if is, there := next[id]; !there || is.dev != was.dev {
-			out[was.at] = append(out[was.at], was.dev)
-		}
-	}
-	return out
 }
 
 // under tells whether path or a directory above it is in at.

@@ -3,7 +3,6 @@ package agent
 import (
 	"fmt"
 	"math/rand/v2"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -43,18 +42,6 @@ func TestOutlineChanged(t *testing.T) {
 				t.Errorf("the other way round: %q, want %q", got, c.want)
 			}
 		})
-	}
-}
-
-func TestOutlineGone(t *testing.T) {
-	was := outlineOf([]byte(mountTable))
-	if got := was.gone(was); len(got) != 0 {
-		t.Errorf("nothing went: %v", got)
-	}
-	got := was.gone(outlineOf([]byte(strings.Replace(lines(mountTable, 0, 1), "0:40", "0:99", 1))))
-	want := map[string][]string{"/m/a": {"0:40"}, "/m/with blank": {"0:41"}}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("gone: %v, want %v", got, want)
 	}
 }
 

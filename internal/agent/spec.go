@@ -103,6 +103,9 @@ func (a *agent) take(l Loaded, why trigger, now time.Time) {
 		}
 	}
 	if l.Err != nil {
+		if a.spec.Loaded.IsZero() {
+			a.settings = l.Settings // what can be told of them
+		}
 		a.refuse(l.Err, now)
 		return
 	}
@@ -110,12 +113,13 @@ func (a *agent) take(l Loaded, why trigger, now time.Time) {
 		a.Log.Info("the spec can be used again")
 	}
 	if why == triggerHangup {
-		a.backoff = backoff{} // somebody wants it tried now
+		a.backoff.forgive() // somebody wants it tried now
 	}
-	if a.settings != l.Settings {
-		a.Log.WithField("policy", string(l.Settings.Policy)).WithField("resync", l.Settings.Resync.String()).
-			Info("settings in force")
+	if a.spec.Loaded.IsZero() || a.settings != l.Settings {
+		a.Log.Infof("policy %s, a look at everything each %s, %d overlays declared", l.Settings.Policy, l.Settings.Resync,
+			len(l.Desired.Overlays))
 	}
+	a.inForce = a.stamp
 	a.settings, a.desired, a.index = l.Settings, l.Desired, plan.NewIndex(l.Desired)
 	a.spec.Loaded, a.spec.Overlays, a.spec.Error, a.spec.ErrorSince = now, len(l.Desired.Overlays), "", time.Time{}
 }
@@ -161,7 +165,7 @@ func (a *agent) fallBack() {
 	a.index = plan.NewIndex(a.desired)
 	a.spec.Overlays = len(overlays)
 	if a.empty && err == nil && len(overlays) == 0 {
-		a.empty = false
+		a.empty, a.inForce = false, a.stamp
 		a.spec.Loaded, a.spec.Error, a.spec.ErrorSince = time.Now(), "", time.Time{}
 	}
 }

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"fmt"
+	"maps"
 	"reflect"
 	"strings"
 	"time"
@@ -11,10 +12,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/overlayd/overlayd/internal/agent/state"
+	"github.com/overlayd/overlayd/internal/reconcile"
 )
 
 const (
 	readyLimit = 10 * time.Second // who waits for us to be ready waits no longer for the first look
+	warnPause  = 1 * time.Minute  // between two warnings of the same
 	stuck      = 10 * time.Minute // one piece of work that takes longer does not end any more
 )
 
@@ -25,21 +28,32 @@ func (a *agent) tell(n news) {
 		"address": c.Address, "change": string(c.Kind), "mountpoint": c.Mountpoint, "unit": c.Unit,
 		"reason": reasons(&c), "result": n.what,
 	})
-	what := fmt.Sprintf("%s %s", c.Kind, c.Address)
-	if r := reasons(&c); r != "" && n.what != "conflict" {
-		what += ": " + r
+	what := c.Address
+	if r := reasons(&c); r != "" {
+		what += " (" + r + ")"
+	}
+	if n.what == "held" || n.what == "conflict" || n.what == "over" {
+		// Who makes it come and go all the time gets it into the log now and then.
+		now, what := time.Now(), n.what+what
+		maps.DeleteFunc(a.warnings, func(_ string, at time.Time) bool { return now.Sub(at) >= warnPause })
+		if _, lately := a.warnings[what]; lately {
+			return
+		}
+		a.warnings[what] = now
 	}
 	switch n.what {
 	case "held":
-		log.Warnf("%s; held, as %v", what, n.result.Err)
+		log.Warnf("no %s yet of %s: %v", c.Kind, what, n.result.Err)
 	case "conflict":
-		log.Warnf("%s: %s", what, reasons(&c))
+		log.Warnf("conflict at %s: %s", c.Address, reasons(&c))
+	case "over":
+		log.Infof("nothing is pending or in conflict any more at %s", c.Address)
 	case "gone":
-		log.Infof("%s; and it was undone at once", what)
+		log.Infof("%s %s, and it was undone at once", reconcile.Past(c.Kind), what)
 	case "undone":
-		log.Warnf("%s; it is undone again and again, so the next ones wait", what)
+		log.Warnf("%s %s, and it is undone again and again, so the next ones wait", reconcile.Past(c.Kind), what)
 	default:
-		log.WithError(n.result.Err).Errorf("%s; failed %s, next at %s", what, times(n.failed.Times),
+		log.WithError(n.result.Err).Errorf("no %s of %s, failed %s, next at %s", c.Kind, what, times(n.failed.Times),
 			n.failed.Next.Format(time.TimeOnly))
 	}
 }
@@ -58,7 +72,6 @@ func (a *agent) publish() {
 	if a.published != nil && reflect.DeepEqual(s, *a.published) {
 		return
 	}
-	a.published = &s
 	own := s
 	var err error
 	if own.PID, own.StartTime, err = state.Self(); err == nil {
@@ -66,7 +79,9 @@ func (a *agent) publish() {
 	}
 	if err != nil {
 		a.Log.WithError(err).Warn("cannot tell overlayd status how things stand")
+		return
 	}
+	a.published = &s
 }
 
 // status is how things stand, in a line.
@@ -75,7 +90,12 @@ func (a *agent) status() string {
 	for _, p := range []struct {
 		n    int
 		what string
-	}{{len(a.book.failed), "failed"}, {len(a.book.conflicts), "in conflict"}, {len(a.book.pending), "pending"}} {
+	}{
+		{len(a.book.failed), "failed"},
+		{len(a.book.conflicts), "in conflict"},
+		{len(a.book.pending) - a.book.stopped(), "pending"},
+		{a.book.stopped(), "stopped"},
+	} {
 		if p.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", p.n, p.what))
 		}
@@ -136,8 +156,8 @@ func (a *agent) live(ctx context.Context) {
 		case <-ctx.Done():
 			a.Notify("STOPPING=1\nSTATUS=Stopping; the mounts stay.")
 			return
-		case now := <-tick:
-			if since := a.busySince.Load(); since == 0 || now.Sub(time.Unix(0, since)) < stuck {
+		case <-tick:
+			if since := a.busySince.Load(); since == 0 || time.Since(a.started)-time.Duration(since) < stuck {
 				a.Notify("WATCHDOG=1")
 			}
 		}

@@ -19,6 +19,9 @@ import (
 // ErrStale says that the host is no longer as it was when the plan was made.
 var ErrStale = errors.New("the plan is stale: the host has changed since")
 
+// ErrNotReached says that a change was not tried, as the apply failed as a whole before.
+var ErrNotReached = errors.New("not reached: an earlier step of the apply failed")
+
 // ApplyOptions say how an apply goes about it.
 type ApplyOptions struct {
 	Targets     []plan.Target
@@ -45,7 +48,7 @@ func (h *Host) Apply(ctx context.Context, d plan.Desired, opt ApplyOptions) (Rep
 	a := &apply{
 		h: h, opt: opt, ctx: ctx, work: context.WithoutCancel(ctx), maker: safedir.NewMaker(h.inRoot("/")),
 		results: map[int]*Result{}, took: map[int]time.Duration{},
-		devices: map[string]string{}, wrong: map[int]error{}, takings: map[int]*taking{}, mounted: map[int]bool{},
+		wrong: map[int]error{}, takings: map[int]*taking{}, mounted: map[int]bool{},
 	}
 	defer a.close()
 	if err := a.prepare(d); err != nil { //nolint:contextcheck // the apply has it
@@ -66,6 +69,7 @@ type apply struct {
 	manager *systemd.Manager // nil until it is needed
 	hangUp  func()           // ends what manager is
 	maker   *safedir.Maker
+	layers  map[string]bool // of live overlays, with the directories above them
 
 	mu      sync.Mutex // guards all below
 	run     *plan.Run
@@ -73,13 +77,12 @@ type apply struct {
 	took    map[int]time.Duration // time in the steps of a change
 	wrong   map[int]error         // what went wrong with a change that has to be finished all the same
 	purged  []string
-	aside   []string          // what resets set aside
-	takings map[int]*taking   // what resets take
-	mounted map[int]bool      // mounted by this apply
-	devices map[string]string // of what was mounted, by mountpoint
-	revived []string          // units that were started again
-	failed  bool              // a step went wrong since this was last reset
-	others  error             // about units of no change
+	aside   []string        // what resets set aside
+	takings map[int]*taking // what resets take
+	mounted map[int]bool    // mounted by this apply
+	revived []string        // units that were started again
+	failed  bool            // a step went wrong since this was last reset
+	others  error           // about units of no change
 
 	writing map[overlayfs.FileID]string // who writes to which directory, see writer
 
@@ -118,7 +121,7 @@ func (a *apply) prepare(d plan.Desired) error {
 	if a.opt.Approved != nil && !slices.EqualFunc(a.opt.Approved, Agree(a.p), Agreed.equal) {
 		return fmt.Errorf("%w (%s); plan again", ErrStale, otherwise(a.opt.Approved, Agree(a.p)))
 	}
-	a.run = plan.NewRun(a.o)
+	a.run, a.layers = plan.NewRun(a.o), layersOf(a.o.Mounts)
 	return nil
 }
 
@@ -319,7 +322,7 @@ func (a *apply) report() Report {
 		case c.Kind == plan.NoOp:
 			continue
 		case a.results[i] == nil:
-			a.end(i, Skipped, errors.New("not reached: an earlier step of the apply failed"))
+			a.end(i, Skipped, ErrNotReached)
 		}
 		r.Results = append(r.Results, *a.results[i])
 		if a.results[i].Status == Done {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -148,6 +150,11 @@ func (a *apply) mount(c *plan.Change) error {
 	} else if there, err := a.occupied(c); there || err != nil {
 		return err
 	}
+	if a.opt.Unattended == nil && a.remounts(c) { // that has asked before
+		if upper := c.Do.Mount.Upper; host.InUse([]string{upper})[upper] {
+			return fmt.Errorf("cannot mount %s: %s", c.Mountpoint, outOfSight(upper))
+		}
+	}
 	if c.Do.Mount.Work != "" {
 		// What a crash leaves in the kernel's scratch directory can be too deep for it to clean, and then it mounts
 		// read-only without a word.
@@ -171,9 +178,40 @@ func (a *apply) mount(c *plan.Change) error {
 	return a.checkWritable(c)
 }
 
-// checkWritable takes a mount away again that came up read-only against the spec, and notes which super block it is.
+// remounts tells whether a change mounts on an upperdir of before, and nobody who is to be seen uses that. An overlay
+// that was taken from under another one is used on by it, but for reading only.
+func (a *apply) remounts(c *plan.Change) bool {
+	if c.Do.Mount == nil || c.Do.Mount.Upper == "" || len(c.Do.Unmount) > 0 ||
+		slices.ContainsFunc(c.Do.Dirs, func(d plan.Dir) bool { return d.Path == c.Do.Mount.Upper }) {
+		return false
+	}
+	return !a.layers[c.Mountpoint]
+}
+
+// layersOf gives the layers of all live overlays, with the directories above them.
+func layersOf(t *overlayfs.Table) map[string]bool {
+	out := map[string]bool{}
+	for _, m := range t.All() {
+		if m.Overlay == nil {
+			continue
+		}
+		for _, l := range m.Overlay.Lower {
+			for ; !out[l] && l != "/" && l != "."; l = filepath.Dir(l) {
+				out[l] = true
+			}
+		}
+	}
+	return out
+}
+
+// outOfSight says why an upperdir is not free that nothing in the mount table uses.
+func outOfSight(upper string) string {
+	return "its upperdir " + upper + " is in use by a mount that is out of sight (umount --lazy): end the processes that " +
+		"use it first"
+}
+
+// checkWritable takes a mount away again that came up read-only against the spec.
 func (a *apply) checkWritable(c *plan.Change) error {
-	a.noteDevice(c)
 	if _, wanted := c.Do.Mount.Options["ro"]; wanted || c.Do.Mount.Upper == "" {
 		return nil
 	}
@@ -184,17 +222,6 @@ func (a *apply) checkWritable(c *plan.Change) error {
 	err = fmt.Errorf("cannot mount %s writable: the kernel could not clean workdir %s and fell back to read-only; "+
 		"empty that directory, then apply again", c.Mountpoint, c.Do.Mount.Work)
 	return errors.Join(err, host.Unmount(c.Mountpoint))
-}
-
-// noteDevice notes the device of what was mounted, while it is there to be seen.
-func (a *apply) noteDevice(c *plan.Change) {
-	var st unix.Stat_t
-	if err := unix.Stat(c.Mountpoint, &st); err != nil {
-		return // gone already, or not for us to look at
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.devices[c.Mountpoint] = fmt.Sprintf("%d:%d", unix.Major(st.Dev), unix.Minor(st.Dev))
 }
 
 func (a *apply) makeDirs(c *plan.Change) error {

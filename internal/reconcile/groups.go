@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -124,7 +123,7 @@ func (a *apply) end(i int, status Status, err error) {
 	if a.results[i] != nil {
 		return
 	}
-	r := &Result{Change: a.p.Changes[i], Status: status, Err: err, Duration: a.took[i], Device: a.devices[a.p.Changes[i].Mountpoint]}
+	r := &Result{Change: a.p.Changes[i], Status: status, Err: err, Duration: a.took[i]}
 	a.results[i] = r
 	a.failed = a.failed || status != Done
 	log := a.h.Log.WithFields(logrus.Fields{
@@ -132,13 +131,13 @@ func (a *apply) end(i int, status Status, err error) {
 		"unit": r.Change.Unit, "reason": strings.Join(r.Change.Reasons, "; "), "result": string(status),
 		"duration": r.Duration.Round(time.Microsecond).String(),
 	})
-	what := fmt.Sprintf("%s %s", r.Change.Kind, r.Change.Address)
+	what := r.Change.Address
+	if len(r.Change.Reasons) > 0 {
+		what += " (" + strings.Join(r.Change.Reasons, "; ") + ")"
+	}
 	if err != nil {
-		log.WithError(err).Debug(what)
+		log.WithError(err).Debugf("%s %s %s", r.Change.Kind, what, status)
 		return
 	}
-	if len(r.Change.Reasons) > 0 {
-		what += ": " + strings.Join(r.Change.Reasons, "; ")
-	}
-	log.Info(what)
+	log.Info(Past(r.Change.Kind) + " " + what)
 }

@@ -48,10 +48,9 @@ func newHost() *reconcile.Host {
 // world is a host for one test: directories below dir, and a spec.
 type world struct {
 	*reconcile.Host
-	t    *testing.T
-	dir  string
-	d    plan.Desired
-	gone []string // devices of mounts that have left the table, for unattended applies
+	t   *testing.T
+	dir string
+	d   plan.Desired
 }
 
 // newWorld gives an empty host. What the test leaves on it is taken away at its end.

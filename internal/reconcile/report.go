@@ -19,13 +19,26 @@ const (
 	Held    Status = "held" // by an unattended apply; the error is a *[HeldError]
 )
 
+// Past says of a kind that it is done: created, repaired …
+func Past(k plan.Kind) string {
+	switch k {
+	case plan.ResetKind:
+		return "reset"
+	case plan.Adopt:
+		return "adopted"
+	case plan.Repair:
+		return "repaired"
+	default:
+		return string(k) + "d" // create, update, replace, delete
+	}
+}
+
 // Result is how one change ended.
 type Result struct {
 	Change   plan.Change
 	Status   Status
 	Err      error // why it failed or was skipped
 	Duration time.Duration
-	Device   string // of the super block that was mounted, "0:45"; "" if none was
 }
 
 // Report is what an apply did.

@@ -3,7 +3,6 @@ package reconcile
 import (
 	"context"
 	"fmt"
-	"slices"
 
 	"github.com/overlayd/overlayd/internal/overlayfs/host"
 	"github.com/overlayd/overlayd/internal/reconcile/plan"
@@ -19,9 +18,6 @@ type Unattended struct {
 	// Stale tells that what is desired is not what the spec says by now. It is asked under the lock: else the spec that
 	// somebody has just changed and applied would be undone. Then the apply is ErrStale, and nothing is done.
 	Stale func() bool
-	// Gone gives the devices ("0:45") of what was mounted at a mountpoint and has left the mount table, as far as known.
-	// Nothing is mounted there while one of them is in use still.
-	Gone func(mountpoint string) []string
 }
 
 // Holder is who or what a change that is held waits for.
@@ -73,6 +69,7 @@ func (a *apply) attend() (map[int]string, error) {
 			held[i] = &HeldError{HeldByUsers, err.Error()}
 		}
 	}
+	a.lingering(held)
 	reasons := make(map[int]string, len(held))
 	for i, e := range held {
 		reasons[i] = e.Why
@@ -110,7 +107,6 @@ func (a *apply) mustWait() (map[int]*HeldError, error) {
 		}
 		delete(open, i)
 	}
-	a.lingers(held, open)
 	if !a.o.Systemd || len(open) == 0 {
 		return held, nil
 	}
@@ -129,20 +125,19 @@ func (a *apply) mustWait() (map[int]*HeldError, error) {
 	return held, nil
 }
 
-// lingers holds what would be the second mount on an upperdir: the one before was taken out of sight, and is used on.
-func (a *apply) lingers(held map[int]*HeldError, open map[int]bool) {
-	for i := range open {
+// lingering holds what would be the second mount on an upperdir.
+func (a *apply) lingering(held map[int]*HeldError) {
+	by := map[string]int{}
+	var uppers []string
+	for i := range a.p.Changes {
 		c := &a.p.Changes[i]
-		if c.Do.Mount == nil || c.Do.Mount.Upper == "" || len(c.Do.Unmount) > 0 {
-			continue
+		if a.remounts(c) && held[i] == nil {
+			by[c.Do.Mount.Upper] = i
+			uppers = append(uppers, c.Do.Mount.Upper)
 		}
-		remains := func(dev string) bool { return host.Remains(dev, c.Do.Mount.Upper) }
-		if slices.ContainsFunc(a.opt.Unattended.Gone(c.Mountpoint), remains) {
-			held[i] = &HeldError{
-				HeldByUsers, "what was mounted before is in use, though out of sight (umount --lazy): end those who use it",
-			}
-			delete(open, i)
-		}
+	}
+	for upper := range host.InUse(uppers) {
+		held[by[upper]] = &HeldError{HeldByUsers, outOfSight(upper)}
 	}
 }
 

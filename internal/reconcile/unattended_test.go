@@ -23,7 +23,7 @@ func (w *world) alone(policy plan.Policy, hold func(plan.Change) string, want ..
 		hold = func(plan.Change) string { return "" }
 	}
 	r := w.run(reconcile.ApplyOptions{Unattended: &reconcile.Unattended{
-		Policy: policy, Hold: hold, Stale: func() bool { return false }, Gone: func(string) []string { return w.gone },
+		Policy: policy, Hold: hold, Stale: func() bool { return false },
 	}})
 	var got []string
 	for _, each := range r.Results {
@@ -168,7 +168,6 @@ func TestUnattendedStale(t *testing.T) {
 	w.spec(overlay("a", base))
 	_, err := w.Apply(t.Context(), w.d, reconcile.ApplyOptions{Parallelism: 1, Unattended: &reconcile.Unattended{
 		Policy: plan.PolicyFull, Hold: func(plan.Change) string { return "" }, Stale: func() bool { return true },
-		Gone: func(string) []string { return nil },
 	}})
 	if !errors.Is(err, reconcile.ErrStale) {
 		t.Errorf("got %v, want that it is stale", err)
@@ -198,7 +197,6 @@ func TestUnattendedLazyUnmount(t *testing.T) {
 	w := newWorld(t)
 	w.spec(overlay("a", base), overlay("b", base))
 	w.apply("overlay.a create done", "overlay.b create done")
-	w.gone = []string{w.mounted(w.path("m/a")).Dev}
 	f, err := os.Create(w.path("m/a/open"))
 	if err != nil {
 		t.Fatal(err)
@@ -208,6 +206,11 @@ func TestUnattendedLazyUnmount(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.alone(plan.PolicyFull, nil, "overlay.a repair held users")
+	r := w.run(reconcile.ApplyOptions{})
+	w.wantResults(r, "overlay.a repair failed")
+	if err := r.Results[0].Err; !strings.Contains(err.Error(), "--lazy") {
+		t.Errorf("apply says %v", err)
+	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)
 	}

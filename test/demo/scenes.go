@@ -128,9 +128,9 @@ var scenes = []scene{
 	},
 	{
 		say:   "is back at once,",
-		await: "mountpoint -q /overlaytest/merged/client_2 && journalctl -u overlayd -o cat | grep -q repair",
-		run:   "grep . /overlaytest/merged/client_2/*; journalctl -u overlayd --no-pager -o cat | grep repair",
-		want:  []string{"File 1:base 1", "repair overlay.client[\"client_2\"]: not mounted"},
+		await: "mountpoint -q /overlaytest/merged/client_2 && journalctl -u overlayd -o cat | grep -q repaired",
+		run:   "grep . /overlaytest/merged/client_2/*; journalctl -u overlayd --no-pager -o cat | grep repaired",
+		want:  []string{"File 1:base 1", "repaired overlay.client[\"client_2\"] (not mounted)"},
 	},
 	{
 		say:   "and what it did, holds back, or could not do is told.",

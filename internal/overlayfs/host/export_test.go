@@ -5,7 +5,6 @@ var (
 	Diagnose       = diagnose
 	OverlayLine    = overlayLine
 	Concerns       = concerns
-	InUse          = inUse
 	ReadTableAt    = readTable
 	ReadDefaultsAt = readDefaults
 )
