@@ -133,11 +133,25 @@ func TestWatchSlowReader(t *testing.T) {
 		conn.jobRemoved(jobOf(i))
 	}
 	conn.sync()
-	if e := <-events; e != anything { // the one before it was taken out already
-		wantEvents(t, events, anything)
+	// One is taken out of the backlog already, and so may one Anything be: what comes then is folded once more.
+	folded := 0
+	for taken := 0; folded == 0 || taken == 0; taken++ {
+		if e := <-events; e == anything {
+			folded++
+		} else if taken > 0 {
+			t.Fatalf("of too many: %+v", e)
+		}
 	}
-	conn.jobRemoved("srv-after.mount")
-	wantEvents(t, events, ended("srv-after.mount"))
+	for {
+		conn.jobRemoved("srv-after.mount")
+		e := <-events
+		if e == ended("srv-after.mount") {
+			break
+		}
+		if folded++; e != anything || folded > 2 {
+			t.Fatalf("then %+v, folded %d times", e, folded)
+		}
+	}
 }
 
 // TestWatchReexec: another systemd on the bus is asked for signals, and only it is believed.
