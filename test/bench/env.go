@@ -94,7 +94,7 @@ func (e *env) declare(ctx context.Context, n int) error {
   for_each   = toset([for i in range(%d) : format("%%05d", i)])
   lowerdirs  = ["%[2]s/lower"]
   upperdir   = "%[2]s/upper/${each.key}"
-  workdir    = "%[2]s/work/${each.key}"
+  workdir    = "%[2]s/scratch/${each.key}"
   mountpoint = "%[2]s/m/${each.key}"
 }
 `, n, base), 0o644)

@@ -31,7 +31,7 @@ func spec(ctx context.Context, e *env) (report.Table, error) {
 				Text: fmt.Sprintf(`overlay "%[1]s" {
   lowerdirs  = ["%[2]s/lower"]
   upperdir   = "%[2]s/upper/%[1]s"
-  workdir    = "%[2]s/work/%[1]s"
+  workdir    = "%[2]s/scratch/%[1]s"
   mountpoint = "%[2]s/m/%[1]s"
 }
 `, name, base),
