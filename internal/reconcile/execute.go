@@ -150,15 +150,6 @@ func (a *apply) mount(c *plan.Change) error {
 	} else if there, err := a.occupied(c); there || err != nil {
 		return err
 	}
-	if a.opt.Unattended == nil && a.remounts(c) { // that has asked before
-		if upper := c.Do.Mount.Upper; host.InUse([]string{upper})[upper] {
-			// By what systemd mounts at this moment, or else by what is out of sight.
-			if there, err := a.occupied(c); there || err != nil {
-				return err
-			}
-			return fmt.Errorf("cannot mount %s: %s", c.Mountpoint, outOfSight(upper))
-		}
-	}
 	if c.Do.Mount.Work != "" {
 		// What a crash leaves in the kernel's scratch directory can be too deep for it to clean, and then it mounts
 		// read-only without a word.

@@ -125,7 +125,8 @@ func (a *apply) mustWait() (map[int]*HeldError, error) {
 	return held, nil
 }
 
-// lingering holds what would be the second mount on an upperdir.
+// lingering holds what would be the second mount on an upperdir. It asks when systemd has been found to be at rest: what
+// is just being mounted is in use before the mount table has it, and an apply that somebody waits for meets such mounts.
 func (a *apply) lingering(held map[int]*HeldError) {
 	by := map[string]int{}
 	var uppers []string
