@@ -70,8 +70,9 @@ func Run(ctx context.Context, c Config) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	a := &agent{
-		Config: c, book: newBook(), backoff: backoff{}, started: time.Now(), table: outline{}, missed: map[string]time.Time{}, warnings: map[string]time.Time{},
-		metrics: metrics.New(c.Version, time.Now(), known()),
+		Config: c, notice: notice{dir: state.Dir}, started: time.Now(), metrics: metrics.New(c.Version, time.Now(), known()),
+		book: newBook(), backoff: backoff{}, table: outline{},
+		missed: map[string]time.Time{}, warnings: map[string]time.Time{},
 	}
 	if err := a.listen(ctx); err != nil {
 		return fmt.Errorf("cannot start the agent: %w", err)
@@ -99,6 +100,7 @@ type agent struct {
 	changed  []string // mountpoints that were changed since table was read
 	metrics  *metrics.Metrics
 	exporter exporter
+	notice   notice
 
 	settings Settings
 	spec     state.Spec
@@ -167,7 +169,7 @@ func (a *agent) run(ctx context.Context) {
 			a.work(ctx, t)
 		}
 	}
-	if err := state.Remove(state.Dir); err != nil {
+	if err := a.notice.end(); err != nil {
 		a.Log.WithError(err).Warn("cannot take back what the agent told")
 	}
 }

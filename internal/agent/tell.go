@@ -75,7 +75,7 @@ func (a *agent) publish() {
 	own := s
 	var err error
 	if own.PID, own.StartTime, err = state.Self(); err == nil {
-		err = state.Write(state.Dir, own)
+		err = a.notice.tell(own)
 	}
 	if err != nil {
 		a.Log.WithError(err).Warn("cannot tell overlayd status how things stand")
@@ -155,6 +155,9 @@ func (a *agent) live(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			a.Notify("STOPPING=1\nSTATUS=Stopping; the mounts stay.")
+			if err := a.notice.stop(); err != nil {
+				a.Log.WithError(err).Warn("cannot tell overlayd status that the agent is stopping")
+			}
 			return
 		case <-tick:
 			if since := a.busySince.Load(); since == 0 || time.Since(a.started)-time.Duration(since) < stuck {
