@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -20,12 +21,22 @@ func (a *app) planCommand() *cobra.Command {
 shows what apply would do, why, and what it would hit. It never writes to the
 host. PATH is a file or a directory, by default /etc/overlayd.
 
+With --as it shows what it would say with PATH at another place: a directory for
+a whole directory, a file among the other files of a directory.
+
 With --detailed-exitcode it exits 2 when the host is not in sync, conflicts
 included, 0 when it is, 1 on errors.`,
 		Example: "  overlayd plan\n  overlayd plan --out today.plan && overlayd apply today.plan",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if all && !asJSON {
 				return usageError{fmt.Errorf("--all goes with --json"), cmd}
+			}
+			if err := f.checkAs(cmd, args); err != nil {
+				return err
+			}
+			if f.as != "" && out != "" {
+				return usageError{errors.New("--out saves what apply is to do, and what is not in place cannot be " +
+					"applied: use it without --as"), cmd}
 			}
 			l, err := a.mustLoad(args, f, asJSON)
 			if err != nil {
@@ -52,6 +63,7 @@ included, 0 when it is, 1 on errors.`,
 		},
 	}
 	f.register(cmd.Flags())
+	f.registerAs(cmd.Flags())
 	t.register(cmd.Flags())
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the plan as JSON")
 	cmd.Flags().BoolVar(&all, "all", false, "with --json: overlays that need nothing, too")

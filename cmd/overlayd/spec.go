@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -19,7 +21,10 @@ import (
 )
 
 // specFlags are the flags of commands that read a spec.
-type specFlags struct{ values []config.ValueArg }
+type specFlags struct {
+	values []config.ValueArg
+	as     string // where the one path given is taken to lie
+}
 
 // valueFlag collects --var and --var-file in the order given, since later ones win.
 type valueFlag struct {
@@ -47,6 +52,19 @@ func (v valueFlag) Set(s string) error {
 func (f *specFlags) register(flags *pflag.FlagSet) {
 	flags.Var(valueFlag{&f.values, false}, "var", "value of a variable; may be given several times")
 	flags.Var(valueFlag{&f.values, true}, "var-file", "file with values of variables; may be given several times")
+}
+
+// registerAs is for commands that only look.
+func (f *specFlags) registerAs(flags *pflag.FlagSet) {
+	flags.StringVar(&f.as, "as", "", "take the one PATH given as if it lay at `PATH`, in place of what is there")
+}
+
+// checkAs wants one path with --as.
+func (f *specFlags) checkAs(cmd *cobra.Command, args []string) error {
+	if cmd.Flags().Changed("as") && (f.as == "" || len(args) != 1) {
+		return usageError{errors.New("--as takes a path, and one PATH that stands for it"), cmd}
+	}
+	return nil
 }
 
 // treeRoot is --root as an absolute path without symlinks, "" without it or for the host itself.
@@ -78,17 +96,22 @@ type loaded struct {
 	spec    *config.Spec
 	desired plan.Desired
 	diags   hcl.Diagnostics
+	standIn string // --as, absolute: nobody has put anything there yet
 }
 
 // load reads a spec. Errors in it are in the diagnostics.
 func (a *app) load(args []string, f specFlags) loaded {
-	spec, diags := config.Load(a.paths(args), config.Inputs{
-		Root: a.treeRoot(), Values: f.values, Environ: a.environ, HostName: a.hostName(),
-	})
-	l := loaded{spec: spec, diags: diags}
-	if !diags.HasErrors() {
+	in := config.Inputs{Root: a.treeRoot(), Values: f.values, Environ: a.environ, HostName: a.hostName()}
+	var l loaded
+	if f.as != "" {
+		l.spec, l.diags = config.LoadAs(args[0], f.as, in)
+		l.standIn = absolute(f.as)
+	} else {
+		l.spec, l.diags = config.Load(a.paths(args), in)
+	}
+	if !l.diags.HasErrors() {
 		var more hcl.Diagnostics
-		l.desired, more = reconcile.Desire(spec, a.treeRoot())
+		l.desired, more = reconcile.Desire(l.spec, a.treeRoot())
 		l.diags = append(l.diags, more...)
 	}
 	if l.diags.HasErrors() {
@@ -153,11 +176,19 @@ func absolute(p string) string {
 }
 
 // files are all files that a spec was read from, and the directories: who can write to one decides what the spec is.
+// With --as they are those that are in place already.
 func (l loaded) files() []string {
 	if l.spec == nil {
 		return nil
 	}
-	return slices.Concat(l.spec.Files, l.spec.ValueFiles, l.spec.Dirs)
+	files := slices.Concat(l.spec.Files, l.spec.ValueFiles, l.spec.Dirs)
+	if l.standIn == "" {
+		return files
+	}
+	return slices.DeleteFunc(files, func(file string) bool {
+		_, err := os.Lstat(file)
+		return file == l.standIn || strings.HasPrefix(file, l.standIn+"/") || errors.Is(err, fs.ErrNotExist)
+	})
 }
 
 // mustLoad reads a spec for a command that cannot go on with a broken one. It shows the diagnostics; with --json the

@@ -14,9 +14,16 @@ func (a *app) validateCommand() *cobra.Command {
 		Short: "Check a spec, touch nothing",
 		Long: `Validate reads the spec and checks all that can be checked without looking at
 the host. It needs no privileges. PATH is a file or a directory, by default
-/etc/overlayd. Warnings do not make it fail.`,
-		Example: "  overlayd validate\n  overlayd validate --json site.hcl",
-		RunE: func(_ *cobra.Command, args []string) error {
+/etc/overlayd. Warnings do not make it fail.
+
+With --as it checks what the spec would be with PATH at another place: a
+directory for a whole directory, a file among the other files of a directory.`,
+		Example: "  overlayd validate\n  overlayd validate --json site.hcl\n" +
+			"  overlayd validate --as /etc/overlayd/site.hcl new.hcl",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := f.checkAs(cmd, args); err != nil {
+				return err
+			}
 			l := a.load(args, f)
 			l.diags = append(l.diags, distrust(l.files())...)
 			if asJSON {
@@ -42,6 +49,7 @@ the host. It needs no privileges. PATH is a file or a directory, by default
 		},
 	}
 	f.register(cmd.Flags())
+	f.registerAs(cmd.Flags())
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the result as JSON")
 	return cmd
 }

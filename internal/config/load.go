@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -63,10 +64,27 @@ func Load(paths []string, in Inputs) (*Spec, hcl.Diagnostics) {
 	if len(paths) == 0 {
 		paths = []string{filepath.Join("/", in.Root, DefaultPath)}
 	}
-	l := &loader{read: map[string]bool{}, spec: &Spec{}}
+	l := newLoader()
 	for _, p := range paths {
 		l.path(p)
 	}
+	return l.evaluate(in)
+}
+
+// LoadAs reads what the spec would be with the file or directory path at as.
+// A directory stands for all of the directory as. A file stands for the file
+// as, which need not exist, among the others of its directory. Diagnostics,
+// sources and the scope name what is at as, or would be.
+func LoadAs(path, as string, in Inputs) (*Spec, hcl.Diagnostics) {
+	l := newLoader()
+	l.pathAs(path, as)
+	return l.evaluate(in)
+}
+
+func newLoader() *loader { return &loader{read: map[string]bool{}, spec: &Spec{}} }
+
+// evaluate makes the spec of what was read.
+func (l *loader) evaluate(in Inputs) (*Spec, hcl.Diagnostics) {
 	values := l.values(in.Values)
 	spec, diags := evaluate(input{
 		specs: l.specs, auto: l.auto, values: values, environ: in.Environ, hostName: in.HostName,
@@ -104,45 +122,102 @@ func (l *loader) path(p string) {
 	case err != nil:
 		l.fail("Cannot read "+p, "%v.", cause(err))
 	case info.IsDir():
-		l.dir(p, abs)
+		if entries, ok := l.list(p); ok {
+			l.dir(p, abs, entries)
+		}
 	case strings.HasSuffix(p, valuesSuffix):
 		l.fail("Not a spec", "%s holds values for variables: name it with --var-file.", p)
 	default:
-		l.file(p, abs)
+		l.file(p, p, abs)
 	}
 }
 
-func (l *loader) dir(p, abs string) {
-	if slices.Contains(l.spec.Dirs, abs) {
+func (l *loader) pathAs(p, as string) {
+	abs, err := filepath.Abs(as)
+	if err != nil || as == "" {
+		l.fail("Cannot read the spec", "%q cannot stand for %q, which is no path.", p, as)
 		return
 	}
-	entries, err := os.ReadDir(p)
+	candidate, err := os.Stat(p)
 	if err != nil {
 		l.fail("Cannot read "+p, "%v.", cause(err))
 		return
 	}
+	place, err := os.Stat(as)
+	switch {
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		l.fail("Cannot read "+as, "%v.", cause(err))
+		return
+	case err == nil && candidate.IsDir() != place.IsDir():
+		l.fail("Cannot read the spec", "%s cannot stand for %s: one is a directory, the other is not.", p, as)
+		return
+	case candidate.IsDir():
+		if entries, ok := l.list(p); ok {
+			l.dir(as, abs, entries)
+		}
+		return
+	}
+	dir, name := filepath.Split(as)
+	if !specName(name) || strings.HasSuffix(name, valuesSuffix) && !strings.HasSuffix(name, autoSuffix) {
+		l.fail("Not a spec", "%s would not be read at %s: of a directory, only files count whose names end in %s or %s, "+
+			"and do not begin with a dot.", p, as, specSuffix, autoSuffix)
+		return
+	}
+	dir = filepath.Clean(dir)
+	entries := map[string]string{}
+	if _, err := os.Stat(dir); !errors.Is(err, fs.ErrNotExist) {
+		var ok bool
+		if entries, ok = l.list(dir); !ok {
+			return
+		}
+	}
+	entries[name] = p
+	l.dir(dir, filepath.Dir(abs), entries)
+}
+
+// specName reports whether a file of that name in a directory is read.
+func specName(name string) bool {
+	return strings.HasSuffix(name, specSuffix) && !strings.HasPrefix(name, ".")
+}
+
+// list gives the files of a directory that may be read, by name.
+func (l *loader) list(p string) (map[string]string, bool) {
+	entries, err := os.ReadDir(p)
+	if err != nil {
+		l.fail("Cannot read "+p, "%v.", cause(err))
+		return nil, false
+	}
+	out := map[string]string{}
+	for _, e := range entries {
+		file := filepath.Join(p, e.Name())
+		// Through symlinks: a link to a directory is no file of the spec either.
+		if info, err := os.Stat(file); err == nil && info.IsDir() || !specName(e.Name()) {
+			continue
+		}
+		out[e.Name()] = file
+	}
+	return out, true
+}
+
+// dir reads a directory with these files: names, and where each is read.
+func (l *loader) dir(p, abs string, entries map[string]string) {
+	if slices.Contains(l.spec.Dirs, abs) {
+		return
+	}
 	l.spec.Dirs = append(l.spec.Dirs, abs)
 	found := false
-	for _, e := range entries {
-		name := e.Name()
-		if strings.HasPrefix(name, ".") || !strings.HasSuffix(name, specSuffix) {
-			continue
-		}
-		given := filepath.Join(p, name)
-		// Through symlinks: a link to a directory is no file of the spec either.
-		if info, err := os.Stat(given); err == nil && info.IsDir() {
-			continue
-		}
+	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		file, given := entries[name], filepath.Join(p, name)
 		switch {
 		case strings.HasSuffix(name, autoSuffix):
-			if src, ok := l.readFile(given, filepath.Join(abs, name)); ok {
+			if src, ok := l.readFile(file, given, filepath.Join(abs, name)); ok {
 				l.auto = append(l.auto, src)
 				l.spec.ValueFiles = append(l.spec.ValueFiles, src.abs)
 			}
 		case strings.HasSuffix(name, valuesSuffix):
 		default:
 			found = true
-			l.file(given, filepath.Join(abs, name))
+			l.file(file, given, filepath.Join(abs, name))
 		}
 	}
 	if !found {
@@ -154,13 +229,13 @@ func (l *loader) dir(p, abs string) {
 	}
 }
 
-// file reads a spec file, once however often it is named.
-func (l *loader) file(given, abs string) {
+// file reads a spec file at path, once however often it is named.
+func (l *loader) file(path, given, abs string) {
 	if l.read[abs] {
 		return
 	}
 	l.read[abs] = true
-	src, ok := l.readFile(given, abs)
+	src, ok := l.readFile(path, given, abs)
 	if !ok {
 		return
 	}
@@ -180,7 +255,7 @@ func (l *loader) values(args []ValueArg) []value {
 			l.fail("Cannot read "+a.Arg, "Where it is cannot be found out: %v.", err)
 			continue
 		}
-		src, ok := l.readFile(a.Arg, abs)
+		src, ok := l.readFile(a.Arg, a.Arg, abs)
 		if !ok {
 			continue
 		}
@@ -192,10 +267,10 @@ func (l *loader) values(args []ValueArg) []value {
 	return out
 }
 
-func (l *loader) readFile(given, abs string) (source, bool) {
-	text, err := readBounded(given)
+func (l *loader) readFile(path, given, abs string) (source, bool) {
+	text, err := readBounded(path)
 	if err != nil {
-		l.fail("Cannot read "+given, "%v.", cause(err))
+		l.fail("Cannot read "+path, "%v.", cause(err))
 		return source{}, false
 	}
 	return source{name: given, abs: abs, text: text}, true
