@@ -15,6 +15,7 @@ import (
 
 	"github.com/overlayd/overlayd/internal/agent"
 	"github.com/overlayd/overlayd/internal/config"
+	"github.com/overlayd/overlayd/internal/doctor"
 	"github.com/overlayd/overlayd/internal/hostlock"
 	"github.com/overlayd/overlayd/internal/reconcile"
 	"github.com/overlayd/overlayd/internal/reconcile/plan"
@@ -32,7 +33,7 @@ func (a *app) agentCommand() *cobra.Command {
 	var spec specFlags
 	var f agentFlags
 	cmd := &cobra.Command{
-		Use:   "agent [PATH...]",
+		Use:   "agent [OPTION...] [PATH...]",
 		Short: "Keep the host as the spec says",
 		Long: `Agent waits until something changes (a mount, a unit file, the spec) and makes
 the host as the spec says, at once. It is what overlayd.service runs.
@@ -55,9 +56,9 @@ On SIGHUP it reads the spec again, on SIGTERM it ends and leaves the mounts.`,
 		},
 	}
 	spec.register(cmd.Flags())
-	cmd.Flags().StringVar(&f.policy, "policy", "", "what may be done: observe, safe or full (default safe)")
+	cmd.Flags().StringVar(&f.policy, "policy", "", "what may be done: `POLICY` is observe, safe or full (default safe)")
 	cmd.Flags().StringVar(&f.resync, "resync", "",
-		"look at everything after this `TIME`, whatever happens or not (default 10m)")
+		"look at everything each `TIME`, whatever happens or not (default 10m)")
 	cmd.Flags().StringVar(&f.metricsFile, "metrics-file", "", "write metrics to `FILE`, for node_exporter")
 	return cmd
 }
@@ -170,6 +171,12 @@ func (a *app) agentFits(cmd *cobra.Command, args []string) error {
 	}
 	if !systemd.Running() {
 		fmt.Fprintln(a.err, "Error: cannot run the agent: systemd does not run this host; overlayd apply works without")
+		return exitCode(exitConfig)
+	}
+	if lacking := doctor.Unfit(); len(lacking) > 0 {
+		for _, l := range lacking {
+			fmt.Fprintf(a.err, "Error: cannot run the agent: %s; %s\n", l.Text, l.Remedy)
+		}
 		return exitCode(exitConfig)
 	}
 	return nil

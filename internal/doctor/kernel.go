@@ -14,6 +14,13 @@ var oldestKernel = version{5, 10}
 
 func (r *report) kernel(f Facts) {
 	r.release(f.Kernel.Release)
+	r.filesystem(f)
+	r.defaults(f.Kernel)
+	r.options(f)
+	r.nativeDiff(f)
+}
+
+func (r *report) filesystem(f Facts) {
 	switch {
 	case f.Kernel.Overlay:
 		r.add(AreaKernel, OK, "overlay", "this kernel has the overlay filesystem", "")
@@ -24,9 +31,6 @@ func (r *report) kernel(f Facts) {
 		r.add(AreaKernel, Error, "overlay", "this kernel has no overlay filesystem",
 			"install the module (modprobe overlay says what is missing), or a kernel with CONFIG_OVERLAY_FS")
 	}
-	r.defaults(f.Kernel)
-	r.options(f)
-	r.nativeDiff(f)
 }
 
 func (r *report) release(text string) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -57,7 +58,17 @@ func lookPrivileges() Privileges {
 	return p
 }
 
-func lookKernel() Kernel {
+// Unfit says what this host lacks so that no overlay of any spec can be mounted on it: findings of level [Error].
+func Unfit() []Finding {
+	f := Facts{Kernel: lookFilesystem(), Privileges: lookPrivileges()}
+	var r report
+	r.release(f.Kernel.Release)
+	r.filesystem(f)
+	return slices.DeleteFunc(r.sorted(), func(f Finding) bool { return f.Level != Error })
+}
+
+// lookFilesystem looks for the filesystem itself: the release, Overlay and the defaults of a kernel.
+func lookFilesystem() Kernel {
 	var k Kernel
 	var name unix.Utsname
 	if err := unix.Uname(&name); err == nil {
@@ -71,6 +82,12 @@ func lookKernel() Kernel {
 	k.DefaultsSeen = err == nil
 	filesystems, err := os.ReadFile("/proc/filesystems")
 	k.Overlay = err == nil && bytes.Contains(filesystems, []byte("\toverlay\n"))
+	return k
+}
+
+func lookKernel() Kernel {
+	k := lookFilesystem()
+	var err error
 	if k.Options, err = kernelOptions(k.Release); err != nil {
 		k.OptionsErr = err.Error()
 	}
