@@ -15,8 +15,8 @@ const clientUnit = "m-a.mount"
 func TestDecisionTable(t *testing.T) {
 	other := overlayfs.Config{Lower: []string{"/tools"}, Upper: "/u/a/upper", Work: "/u/a/work", Options: overlayfs.Options{}}
 	equal := overlayfs.Config{Lower: []string{"/base"}, Upper: "/u/a/upper", Work: "/u/a/work", Options: overlayfs.Options{}}
-	withFlag := func(o plan.Overlay, flag string) plan.Overlay {
-		o.Options = overlayfs.Options{flag: ""}
+	withOption := func(o plan.Overlay, name, value string) plan.Overlay {
+		o.Options = overlayfs.Options{name: value}
 		return o
 	}
 	forget := func(w *world) { w.files, w.wants = map[string]units.Mount{}, map[string]map[string]bool{} }
@@ -73,7 +73,7 @@ func TestDecisionTable(t *testing.T) {
 		},
 		{
 			name: "per-mount flags differ from unit and spec: repair in place",
-			was:  []plan.Overlay{withFlag(client("a"), "nosuid")}, want: []plan.Overlay{withFlag(client("a"), "nosuid")},
+			was:  []plan.Overlay{withOption(client("a"), "nosuid", "")}, want: []plan.Overlay{withOption(client("a"), "nosuid", "")},
 			then: func(w *world) { delete(w.mounts[0].config.Options, "nosuid") },
 			kind: plan.Repair, via: plan.ViaSyscall, reason: "nosuid",
 		},
@@ -107,6 +107,12 @@ func TestDecisionTable(t *testing.T) {
 			kind: plan.Update, reason: "edited by hand",
 		},
 		{
+			name: "an option that changes nothing: update", was: []plan.Overlay{client("a")},
+			want: []plan.Overlay{withOption(client("a"), "redirect_dir", "follow")}, kind: plan.Update,
+			via:    plan.ViaNone,
+			reason: "redirect_dir changed in the unit, which means the same to the kernel",
+		},
+		{
 			name: ".wants link missing: update", was: []plan.Overlay{client("a")},
 			then: func(w *world) { delete(w.wants[units.TargetName], clientUnit) }, kind: plan.Update, reason: "not enabled",
 		},
@@ -116,10 +122,10 @@ func TestDecisionTable(t *testing.T) {
 		},
 		{
 			name: "only per-mount flags change: update in place", was: []plan.Overlay{client("a")},
-			want: []plan.Overlay{withFlag(client("a"), "nodev")}, kind: plan.Update, via: plan.ViaSyscall, reason: "nodev",
+			want: []plan.Overlay{withOption(client("a"), "nodev", "")}, kind: plan.Update, via: plan.ViaSyscall, reason: "nodev",
 		},
 		{
-			name: "a per-mount flag is dropped: update in place", was: []plan.Overlay{withFlag(client("a"), "nosuid")},
+			name: "a per-mount flag is dropped: update in place", was: []plan.Overlay{withOption(client("a"), "nosuid", "")},
 			kind: plan.Update, via: plan.ViaSyscall, reason: "nosuid is set, and not wanted",
 		},
 		{

@@ -58,9 +58,30 @@ func (b *builder) unitReasons(c *Change, g *goal, u UnitFile) {
 	if u.PreventDestroy != g.PreventDestroy {
 		c.because("prevent_destroy changed: %t → %t", u.PreventDestroy, g.PreventDestroy)
 	}
-	if len(c.Reasons) == before {
+	if len(c.Reasons) > before {
+		return
+	}
+	if names := otherWords(u.Config.Options, g.config.Options); len(names) > 0 {
+		c.because("%s changed in the unit, which means the same to the kernel", list(names))
+	} else {
 		c.because("unit file is written as this version of overlayd does")
 	}
+}
+
+// otherWords lists the options that are not written alike.
+func otherWords(was, now overlayfs.Options) []string {
+	var names []string
+	for _, options := range []overlayfs.Options{was, now} {
+		for name := range options {
+			a, inA := was[name]
+			b, inB := now[name]
+			if a != b || inA != inB {
+				names = append(names, name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
 }
 
 // linkReasons names the layers whose symlinks lead elsewhere than when the unit was written.
