@@ -76,7 +76,12 @@ type fakeConn struct {
 func (c *fakeConn) drop() { c.conn.Close() }
 
 // welcome lets a connection in and answers what it asks until it has subscribed. It gives the match rules.
-func (c *fakeConn) welcome() []string {
+func (c *fakeConn) welcome() []string { return c.welcomeBy(true) }
+
+// welcomeEarly does so while systemd is not on the bus, until all that remains is to wait for it.
+func (c *fakeConn) welcomeEarly() { c.welcomeBy(false) }
+
+func (c *fakeConn) welcomeBy(systemd bool) []string {
 	c.t.Helper()
 	c.handshake()
 	var rules []string
@@ -87,10 +92,17 @@ func (c *fakeConn) welcome() []string {
 		case "Hello":
 			c.reply(call, ":1.7")
 		case "GetNameOwner":
-			c.reply(call, systemdID)
+			if systemd {
+				c.reply(call, systemdID)
+			} else {
+				c.refuse(call, theBus+".Error.NameHasNoOwner")
+			}
 		case "AddMatch":
 			rules = append(rules, call.Body[0].(string))
 			c.reply(call)
+			if !systemd && len(rules) == 3 {
+				return rules
+			}
 		case "Subscribe":
 			c.reply(call)
 			return rules

@@ -83,8 +83,8 @@ func (l *link) setUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var owner string
-	if err := bus.CallWithContext(ctx, busName+".GetNameOwner", 0, systemdName).Store(&owner); err != nil {
+	owner, err := ownerOf(ctx, bus)
+	if err != nil {
 		return err
 	}
 	l.mu.Lock()
@@ -99,7 +99,21 @@ func (l *link) setUp(ctx context.Context) error {
 			return err
 		}
 	}
+	if owner == "" {
+		return nil // the next one to have the name is asked then
+	}
 	return l.subscribe(ctx)
+}
+
+// ownerOf asks who is systemd on the bus. While a host boots that may be nobody yet: units start before systemd has
+// come to the bus that it has started.
+func ownerOf(ctx context.Context, bus godbus.BusObject) (string, error) {
+	var owner string
+	err := bus.CallWithContext(ctx, busName+".GetNameOwner", 0, systemdName).Store(&owner)
+	if failed, ok := errors.AsType[godbus.Error](err); ok && failed.Name == busName+".Error.NameHasNoOwner" {
+		return "", nil
+	}
+	return owner, err
 }
 
 // subscribe makes systemd send signals at all. One that is executed anew remembers who subscribed.

@@ -22,6 +22,13 @@ func ended(unit string) systemd.Event { return systemd.Event{Kind: systemd.JobEn
 // startWatch watches over a fake bus whose first connection is welcome.
 func startWatch(ctx context.Context, t *testing.T) (*fakeBus, *fakeConn, <-chan systemd.Event) {
 	t.Helper()
+	return startWatchBy(ctx, t, func(conn *fakeConn) { conn.welcome() })
+}
+
+func startWatchBy(ctx context.Context, t *testing.T, welcome func(conn *fakeConn)) (*fakeBus, *fakeConn,
+	<-chan systemd.Event,
+) {
+	t.Helper()
 	bus := newFakeBus(t)
 	type result struct {
 		events <-chan systemd.Event
@@ -33,7 +40,7 @@ func startWatch(ctx context.Context, t *testing.T) (*fakeBus, *fakeConn, <-chan 
 		done <- result{events, err}
 	}()
 	conn := bus.next()
-	conn.welcome()
+	welcome(conn)
 	r := <-done
 	must(t, r.err)
 	return bus, conn, r.events
@@ -179,6 +186,21 @@ func TestWatchReexec(t *testing.T) {
 	}
 }
 
+// TestWatchEarly: at boot a unit may start before systemd has come to the bus.
+func TestWatchEarly(t *testing.T) {
+	_, conn, events := startWatchBy(t.Context(), t, (*fakeConn).welcomeEarly)
+	conn.jobRemoved("srv-forged.mount") // nobody is systemd yet
+	conn.signal(theBus, theBus, "NameOwnerChanged", systemdName, "", systemdID)
+	call := conn.read()
+	if member := call.Headers[godbus.FieldMember].Value(); member != "Subscribe" {
+		t.Fatalf("call of %v", member)
+	}
+	conn.reply(call)
+	wantEvents(t, events, anything)
+	conn.jobRemoved("srv-a.mount")
+	wantEvents(t, events, ended("srv-a.mount"))
+}
+
 // TestWatchAgain: a connection that breaks is made anew, also when the next one fails, each in its own way.
 func TestWatchAgain(t *testing.T) {
 	lost := func(bus *fakeBus, conn *fakeConn) *fakeConn {
@@ -193,13 +215,6 @@ func TestWatchAgain(t *testing.T) {
 			conn.handshake()
 			conn.reply(conn.read(), ":1.8") // Hello
 			conn.drop()
-		},
-		"systemd has not come to the bus": func(bus *fakeBus, conn *fakeConn) {
-			conn = lost(bus, conn)
-			conn.handshake()
-			conn.reply(conn.read(), ":1.8")
-			conn.reply(conn.read()) // AddMatch
-			conn.refuse(conn.read(), theBus+".Error.NameHasNoOwner")
 		},
 		"a new systemd refuses": func(_ *fakeBus, conn *fakeConn) {
 			conn.signal(theBus, theBus, "NameOwnerChanged", systemdName, "", ":1.9")
