@@ -1,9 +1,11 @@
-# A classroom: every student has the course material as a writable directory.
-# Deleting everything is fine: overlayd reset 'overlay.student["ada"]' brings it
-# back, and reset --path /exercise1 only that part of it. The names come from
-# outside, see lab.vars.hcl:
+# A classroom: every student has the course material as a writable directory, and
+# keeps what he or she makes of it. The names come from outside, see lab.vars.hcl:
 #
 #   overlayd apply classroom.hcl --var-file lab.vars.hcl
+#
+# At the end of the term set prevent_destroy to false and apply that. Then
+# overlayd reset overlay.student gives everybody the pristine material, and
+# reset --path /exercise1 'overlay.student["ada"]' only that part, to one of them.
 
 variable "students" {
   description = "account of each student, and the courses that he or she attends"
@@ -51,7 +53,7 @@ overlay "student" {
   }
 
   lifecycle {
-    # What students hand in is not lost by an edit of this file.
+    # Nobody resets or removes by mistake what students hand in.
     prevent_destroy = true
   }
 }

@@ -31,14 +31,17 @@ overlay "board" {
 
   options {
     # An overlay can be exported over NFS only with these two. While they are on,
-    # another list of lowerdirs needs a fresh upperdir for the board.
+    # another list of lowerdirs takes another upperdir: plan says so, and for a new
+    # version of the root tree it is best to have the version in both paths.
     index      = true
     nfs_export = true
   }
 
   unit {
     description = "root of ${each.value.name}"
-    # The boards are not to find an empty directory.
+    # Whoever starts the NFS server starts the overlays, too. That does not order
+    # them: give nfs-server.service an After=overlayd.target, and export with mp, so
+    # that no board finds an empty directory.
     wanted_by = ["overlayd.target", "nfs-server.service"]
   }
 }

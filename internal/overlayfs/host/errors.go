@@ -123,7 +123,7 @@ func diagnose(err error, c overlayfs.Config) string {
 	case errors.Is(err, unix.ELOOP):
 		return "two layers are the same directory, or one lies inside another"
 	case errors.Is(err, unix.ESTALE):
-		return "index is on and the upperdir was made over other lowerdirs; use those, or reset the client"
+		return "index is on, and the upperdir was made over other lowerdirs or is a copy; put those back, or reset the client"
 	case errors.Is(err, unix.EBUSY):
 		return "the upperdir or workdir is in use by another overlay, maybe in another mount namespace"
 	case errors.Is(err, unix.ENOENT):

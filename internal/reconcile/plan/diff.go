@@ -259,8 +259,9 @@ func (b *builder) guardIndex(c *Change, g *goal, was overlayfs.Config) {
 	if !b.o.path(g.Upper).Exists {
 		return
 	}
-	c.conflict("lowerdirs change under an upperdir with index or nfs_export on, and the kernel would refuse it as " +
-		"stale: give the client a fresh upperdir, or turn index and nfs_export off")
+	c.conflict("lowerdirs change under an upperdir with index or nfs_export on, and the kernel would refuse it as stale: " +
+		"name another upperdir and workdir (what is in the old ones is kept), or first apply index = false and " +
+		"nfs_export = false with the lowerdirs of before")
 }
 
 func (b *builder) desires(address string) bool {

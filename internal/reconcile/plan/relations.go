@@ -256,7 +256,7 @@ func (b *builder) held(c *Change, down, devs map[string]bool) string {
 		for _, u := range b.family.alien[info.ID] {
 			// A copy of the mount that this plan takes down is fine if it goes with it.
 			if info.Exists && (!devs[u.Dev] || !u.Follows) {
-				return dir.what + " " + dir.path + " is in use by " + whereElse(u) + ": end that process, then apply"
+				return dir.what + " " + dir.path + " is in use by " + whereElse(u) + ": end that process, then try again"
 			}
 		}
 	}
