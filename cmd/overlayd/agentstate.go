@@ -47,9 +47,20 @@ type agentJSON struct {
 	SpecErrorSince *time.Time      `json:"spec_error_since"`
 	Pending        []state.Pending `json:"pending"`
 	Conflicts      []state.Pending `json:"conflicts"`
-	Failed         []state.Failure `json:"failed"`
+	Failed         []failureJSON   `json:"failed"`
 	Omitted        state.Omitted   `json:"omitted"`
 	LastChange     *state.Done     `json:"last_change"`
+}
+
+// failureJSON has null for a time that is not set, as all of this.
+type failureJSON struct {
+	Address    string     `json:"address"`
+	Change     string     `json:"change"`
+	Mountpoint string     `json:"mountpoint"`
+	Error      string     `json:"error"`
+	At         time.Time  `json:"at"`
+	Times      int        `json:"times"`
+	Next       *time.Time `json:"next"`
 }
 
 // newAgentJSON is null where no agent ran since boot, or the last one ended as it should. That of one that was killed
@@ -60,8 +71,13 @@ func newAgentJSON(v agentView) *agentJSON {
 		PID: s.PID, Version: s.Version, Since: orNoTime(s.Since), Policy: s.Policy, Paths: orEmpty(s.Paths),
 		Stopping: s.Stopping, Reconciled: orNoTime(s.Reconciled), SpecLoaded: orNoTime(s.Spec.Loaded),
 		SpecOverlays: s.Spec.Overlays, SpecError: orNull(s.Spec.Error), SpecErrorSince: orNoTime(s.Spec.ErrorSince),
-		Pending: orEmpty(s.Pending), Conflicts: orEmpty(s.Conflicts), Failed: orEmpty(s.Failed), Omitted: s.Omitted,
+		Pending: orEmpty(s.Pending), Conflicts: orEmpty(s.Conflicts), Failed: []failureJSON{}, Omitted: s.Omitted,
 		LastChange: s.LastChange,
+	}
+	for _, f := range s.Failed {
+		out.Failed = append(out.Failed, failureJSON{
+			f.Address, f.Change, f.Mountpoint, f.Error, f.At, f.Times, orNoTime(f.Next),
+		})
 	}
 	switch {
 	case v.err != nil:

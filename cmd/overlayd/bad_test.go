@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/overlayd/overlayd/test/schema"
 )
 
 // TestBadInput has what a spec alone can get wrong. Each row's spec has its errors at the places in want, in the words
@@ -210,5 +212,8 @@ func cli(t *testing.T, args ...string) (code int, out, stderr string) {
 	t.Helper()
 	var o, e bytes.Buffer
 	code = run(t.Context(), args, streams{in: strings.NewReader(""), out: &o, err: &e})
+	if err := schemas.Check(schema.Run{Args: args, Code: code, Stdout: o.Bytes(), Stderr: e.Bytes()}); err != nil {
+		t.Error(err)
+	}
 	return code, o.String(), e.String()
 }

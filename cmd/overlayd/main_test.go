@@ -18,7 +18,7 @@ const scratch = "/run/t"
 // TestMain is overlayd itself where a script runs it. The tests run apart, where /etc/systemd/system and /run are
 // empty: the scripts in testdata/live mount for real, and this host is not theirs.
 func TestMain(m *testing.M) {
-	commands := map[string]func(){"overlayd": main}
+	commands := map[string]func(){"overlayd": recorded}
 	if filepath.Base(os.Args[0]) == "overlayd" {
 		testscript.Main(m, commands)
 	}
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 		return errors.Join(unix.Mount("units", "/etc/systemd/system", "tmpfs", 0, "mode=0755"), os.Mkdir(scratch, 0o755))
 	}
 	os.Exit(apart.Run(setUp, func() int {
-		testscript.Main(m, commands)
+		testscript.Main(held{m}, commands)
 		return 0 // not reached: it ends the process
 	}))
 }

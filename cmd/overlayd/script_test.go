@@ -58,6 +58,7 @@ func params(pattern string, t *testing.T) testscript.Params {
 					t.Error(err)
 				}
 			})
+			record(env)
 			env.Setenv("NO_COLOR", "")
 			env.Setenv("GORACE", "atexit_sleep_ms=0") // else the race detector makes each run take a second
 			return nil

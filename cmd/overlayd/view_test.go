@@ -37,6 +37,14 @@ func golden(t *testing.T, name string, show func(w io.Writer)) {
 	if strings.Contains(got, "\x1b") {
 		t.Errorf("an escape sequence without a name in %q", got)
 	}
+	if of, _, isJSON := strings.Cut(name, "_json"); isJSON {
+		if of == "agent" {
+			of = "status#/properties/agent"
+		}
+		if err := schemas.Fits(of, got); err != nil {
+			t.Error(err)
+		}
+	}
 	file := filepath.Join("testdata/view", name+".txt")
 	if *update {
 		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {

@@ -49,26 +49,33 @@ var may = map[string][]string{
 		"internal/reconcile", "internal/reconcile/plan", "internal/overlayfs/host", "internal/overlayfs", "internal/units",
 		"internal/units/systemd", "internal/suggest",
 	},
+	"internal/manpage": nil,
 	"cmd/overlayd": {
-		"internal/agent", "internal/agent/state", "internal/watch", "internal/hostlock", "internal/inventory", "internal/reconcile", "internal/reconcile/plan", "internal/units/systemd",
+		"internal/agent", "internal/agent/state", "internal/watch", "internal/hostlock", "internal/inventory",
+		"internal/reconcile", "internal/reconcile/plan", "internal/units/systemd", "internal/manpage",
 		"internal/overlayfs/host", "internal/overlayfs/layers", "internal/overlayfs/commit", "internal/usage",
 		"internal/importer", "internal/doctor", "internal/suggest", "internal/safedir", "internal/config", "internal/overlayfs",
 		"internal/units",
 	},
 	"test/apart":    nil, // for the tests of every package
 	"test/scramble": nil, // likewise
+	"test/schema":   nil, // likewise
 	"test/machine":  nil,
+	"test/docs":     {"internal/agent", "internal/config", "internal/overlayfs", "internal/reconcile"},
 	"test/e2e":      {"test/machine"},
+	"test/fleet":    {"test/machine"},
 	"test/demo":     {"test/machine"},
 	"test/bench":    {"test/machine", "test/bench/report", "test/bench/probe"},
 	"test/arch":     nil,
 
 	"test/bench/report": nil,
 	"test/bench/probe":  nil, // runs inside of the machine
+
+	"packaging/deb/licences": nil,
 }
 
 // forTests are the packages that the tests of every package may import.
-var forTests = map[string]bool{"test/apart": true, "test/scramble": true}
+var forTests = map[string]bool{"test/apart": true, "test/scramble": true, "test/schema": true}
 
 // pure packages get values and give values. These imports would let them look
 // at the machine, the clock or a log.
