@@ -23,10 +23,16 @@ type actFlags struct {
 }
 
 func (f *actFlags) register(flags *pflag.FlagSet) {
-	flags.BoolVar(&f.autoApprove, "auto-approve", false, "do not ask")
+	flags.BoolVar(&f.autoApprove, "auto-approve", false, "do it without asking")
 	flags.BoolVar(&f.json, "json", false, "print the report as JSON; asks nothing, so it needs --auto-approve")
-	flags.IntVar(&f.parallelism, "parallelism", max(4, 2*runtime.NumCPU()), "mount at most `N` overlays at a time")
-	flags.DurationVar(&f.lockTimeout, "lock-timeout", 30*time.Second, "wait this long for another overlayd")
+	flags.IntVar(&f.parallelism, "parallelism", max(4, 2*runtime.NumCPU()),
+		"mount at most `N` overlays at a time (default twice the processors, at least 4)")
+	flags.Lookup("parallelism").DefValue = "0" // for its text has it, and not for this machine alone
+	registerLockTimeout(flags, &f.lockTimeout)
+}
+
+func registerLockTimeout(flags *pflag.FlagSet, d *time.Duration) {
+	flags.DurationVar(d, "lock-timeout", 30*time.Second, "wait `TIME` for another overlayd that changes the host")
 }
 
 func (f *actFlags) check(cmd *cobra.Command) error {
@@ -45,18 +51,22 @@ func (a *app) applyCommand() *cobra.Command {
 	var f actFlags
 	var allowEmpty bool
 	cmd := &cobra.Command{
-		Use:   "apply [PATH... | PLANFILE]",
+		Use:   "apply [OPTION...] [PATH... | PLANFILE]",
 		Short: "Make the host as the spec says",
 		Long: `Apply shows the plan, asks, and carries it out: it makes directories, writes and
-enables one mount unit per overlay, reloads systemd once, and mounts. What cannot
-be done is left as it is, and the rest is done; running it again finishes the
-job. It never deletes what a client wrote.
+enables one mount unit per overlay, reloads systemd once, and mounts. PATH is a
+file or a directory, by default /etc/overlayd. What cannot be done is left as it
+is, and the rest is done; running it again finishes the job. It never deletes
+what a client wrote.
 
 A PLANFILE that "overlayd plan --out" saved is carried out exactly as it was
 shown, without asking, or refused if the host has changed since.
 
 It exits 1 if anything failed, was skipped or is a conflict.`,
-		Example: "  overlayd apply\n  overlayd apply --auto-approve --json /etc/overlayd",
+		Example: `  overlayd apply
+  overlayd apply --auto-approve --json
+  overlayd apply --target 'overlay.client["client_1"]'
+  overlayd apply --root /mnt/image --auto-approve`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(cmd); err != nil {
 				return err

@@ -21,7 +21,7 @@ import (
 func (a *app) commitCommand() *cobra.Command {
 	var to, archive string
 	cmd := &cobra.Command{
-		Use:   "commit ADDRESS|PATH {--to DIR | --archive FILE}",
+		Use:   "commit [OPTION...] ADDRESS|PATH {--to DIR | --archive FILE}",
 		Short: "Make a layer of what a client changed",
 		Long: `Commit writes what a client changed as a layer of its own. The client is not
 disturbed, and may be mounted or not; what it writes meanwhile may be in the

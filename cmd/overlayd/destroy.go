@@ -18,13 +18,18 @@ func (a *app) destroyCommand() *cobra.Command {
 	var f actFlags
 	var purge bool
 	cmd := &cobra.Command{
-		Use:   "destroy [PATH... | MOUNTPOINT]",
+		Use:   "destroy [OPTION...] [PATH... | MOUNTPOINT]",
 		Short: "Unmount overlays and remove their units",
 		Long: `Destroy takes down all that was applied from the spec in PATH, by default
 /etc/overlayd, or the one overlay at MOUNTPOINT, also one whose unit file is
-gone. What the clients wrote is kept and listed; with --purge the directories
-that overlayd itself made for them are deleted.`,
-		Example: "  overlayd destroy --target 'overlay.client[\"client_1\"]'\n  overlayd destroy /overlaytest/merged/client_1",
+gone. It shows what it would do, and asks. What the clients wrote is kept and
+listed; with --purge the directories that overlayd itself made for them are
+DELETED.
+
+It exits 1 if anything failed, was skipped or is a conflict.`,
+		Example: `  overlayd destroy
+  overlayd destroy --target 'overlay.client["client_1"]'
+  overlayd destroy /overlaytest/merged/client_1`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if err := f.check(cmd); err != nil {
 				return err
@@ -34,7 +39,7 @@ that overlayd itself made for them are deleted.`,
 	}
 	t.register(cmd.Flags())
 	f.register(cmd.Flags())
-	cmd.Flags().BoolVar(&purge, "purge", false, "delete the data directories that overlayd made")
+	cmd.Flags().BoolVar(&purge, "purge", false, "delete what the clients wrote, in directories that overlayd made")
 	return cmd
 }
 

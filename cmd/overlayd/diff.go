@@ -45,7 +45,7 @@ type shadowJSON struct {
 func (a *app) diffCommand() *cobra.Command {
 	var asJSON, shadowed bool
 	cmd := &cobra.Command{
-		Use:   "diff ADDRESS|PATH",
+		Use:   "diff [OPTION...] ADDRESS|PATH",
 		Short: "Show what a client changed",
 		Long: `Diff shows what differs between an overlay and its lowerdirs, a line per path:
 
@@ -84,7 +84,7 @@ base has there now, as nothing tells when that was deleted.`,
 		},
 		ValidArgsFunction: a.completeOverlay,
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "print the changes as JSON")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print what changed as JSON")
 	cmd.Flags().BoolVar(&shadowed, "shadowed", false, "show the files that hide a newer file of the base")
 	return cmd
 }

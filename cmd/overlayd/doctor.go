@@ -24,7 +24,7 @@ func (a *app) doctorCommand() *cobra.Command {
 	var f specFlags
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "doctor [PATH...]",
+		Use:   "doctor [OPTION...] [PATH...]",
 		Short: "Show what this host supports, and what in the spec would fail",
 		Long: `Doctor looks at the kernel and the mount options it takes, at mount(8) and
 systemd, at the filesystems that layers and clients' data lie on, and at each

@@ -9,7 +9,7 @@ import (
 func (a *app) driftCommand() *cobra.Command {
 	var asJSON, detailed bool
 	cmd := &cobra.Command{
-		Use:   "drift",
+		Use:   "drift [OPTION...]",
 		Short: "Show how the host differs from what was applied",
 		Long: `Drift compares the unit files that were applied last with the mount table. It
 needs no spec, and it cannot change anything. "overlayd apply" mends what it
@@ -17,6 +17,8 @@ shows.
 
 With --detailed-exitcode it exits 2 when there is drift, 0 when there is none, 1
 on errors.`,
+		Example: `  overlayd drift
+  overlayd drift --detailed-exitcode || echo "look at $(hostname)"`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			h := a.host()

@@ -26,13 +26,13 @@ import (
 func (a *app) duCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "du [ADDRESS...]",
+		Use:   "du [OPTION...] [ADDRESS...]",
 		Short: "Show what clients store, and what full copies would take",
 		Long: `Du shows what each client stores in its upperdir, what the bases store, which
 clients share, and what it would take if every client had a full copy of all
-that it sees. It counts as du(1) does: blocks on disk, so holes cost nothing, and
-each file once, however many names it has. A base counts once, whoever shares
-it; one that is itself an overlay is counted by its layers.
+that it sees. It counts as du(1) does: blocks on disk, so holes cost nothing,
+and each file once, however many names it has. A base counts once, whoever
+shares it; one that is itself an overlay is counted by its layers.
 
 ADDRESS is overlay.NAME for all instances of a block, or overlay.NAME["KEY"],
 where KEY may be a pattern; by default all overlays of overlayd that have an

@@ -20,12 +20,15 @@ import (
 func (a *app) fmtCommand() *cobra.Command {
 	var check, diff bool
 	cmd := &cobra.Command{
-		Use:   "fmt [PATH...]",
+		Use:   "fmt [OPTION...] [PATH...]",
 		Short: "Rewrite spec files in canonical form",
 		Long: `Fmt rewrites spec and value files with canonical indentation and alignment, and
 names the files it changed. PATH is a file or a directory, by default
-/etc/overlayd. With --check it changes nothing and exits 2 when a file is not in
-canonical form; with --diff it shows the differences.`,
+/etc/overlayd. With --check it changes nothing, names the files that are not in
+canonical form, and exits 2 if there are any. With --diff it also shows the
+differences.`,
+		Example: `  overlayd fmt
+  overlayd fmt --check --diff site.hcl`,
 		RunE: func(_ *cobra.Command, args []string) error {
 			files, err := hclFiles(a.paths(args))
 			if err != nil {
@@ -50,7 +53,7 @@ canonical form; with --diff it shows the differences.`,
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&check, "check", false, "change nothing; exit 2 when something would change")
+	cmd.Flags().BoolVar(&check, "check", false, "change nothing, and exit 2 when something would change")
 	cmd.Flags().BoolVar(&diff, "diff", false, "show the differences")
 	return cmd
 }

@@ -10,7 +10,7 @@ import (
 func (a *app) graphCommand() *cobra.Command {
 	var f specFlags
 	cmd := &cobra.Command{
-		Use:   "graph [PATH...]",
+		Use:   "graph [OPTION...] [PATH...]",
 		Short: "Print layers and overlays as a graph, for Graphviz",
 		Long: `Graph prints the spec as a graph in the language of Graphviz: directories, the
 overlays on top of them, and an arrow from each overlay to each of its layers.

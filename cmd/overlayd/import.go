@@ -24,12 +24,12 @@ import (
 func (a *app) importCommand() *cobra.Command {
 	var want importer.Wanted
 	cmd := &cobra.Command{
-		Use:   "import",
+		Use:   "import [OPTION...]",
 		Short: "Write a spec for overlays that are mounted now",
-		Long: `Import prints a spec for the overlays that are mounted on this host by hand or by
-scripts, a block for each. It changes nothing. On that spec "overlayd plan" says
-adopt for each overlay, and nothing else: "overlayd apply" then writes their
-units and leaves the mounts as they are.
+		Long: `Import prints a spec for the overlays that are mounted on this host by hand or
+by scripts, a block for each. It changes nothing. On that spec "overlayd plan"
+says adopt for each overlay, and nothing else: "overlayd apply" then writes
+their units and leaves the mounts as they are.
 
 What it leaves out is in the spec as a comment that says why: overlays of
 container engines, those that a unit mounts already, and what the language or
@@ -64,8 +64,8 @@ says conflict for these until their line is removed.`,
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&want.All, "all", false, "also those of container engines, which unmount them by themselves")
-	cmd.Flags().BoolVar(&want.Fstab, "fstab", false, "also those in /etc/fstab, mounted or not")
+	cmd.Flags().BoolVar(&want.All, "all", false, "write also those of container engines, which unmount them by themselves")
+	cmd.Flags().BoolVar(&want.Fstab, "fstab", false, "write also those in /etc/fstab, mounted or not")
 	return cmd
 }
 

@@ -35,7 +35,7 @@ type inspectJSON struct {
 func (a *app) inspectCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "inspect ADDRESS|PATH",
+		Use:   "inspect [OPTION...] ADDRESS|PATH",
 		Short: "Show all there is to know about one overlay",
 		Long: `Inspect shows one overlay: its lowerdirs, topmost first, upperdir and workdir,
 options, state, unit, and what uses it. It may be overlayd's or somebody else's:

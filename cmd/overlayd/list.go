@@ -29,15 +29,16 @@ type listedJSON struct {
 func (a *app) listCommand() *cobra.Command {
 	var all, asJSON bool
 	cmd := &cobra.Command{
-		Use:   "list",
+		Use:   "list [OPTION...]",
 		Short: "List the overlays that are mounted on this host",
-		Long: `List shows the overlays of overlayd that are mounted, a line each: address, number
-of lowerdirs, rw or ro (nobody can write), mountpoint. One whose unit file is
-gone has no address. With --all those of others are there as well, with whose
-they are: docker, podman, containerd, told by the paths they use, or other.
+		Long: `List shows the overlays of overlayd that are mounted, a line each: address,
+number of lowerdirs, rw or ro (nobody can write), mountpoint. One whose unit
+file is gone has no address. With --all those of others are there as well, with
+whose they are: docker, podman, containerd, told by the paths they use, or
+other.
 
 What is applied and not mounted is in "overlayd status".`,
-		Example: "  overlayd list --all",
+		Example: "  overlayd list\n  overlayd list --all --json",
 		Args:    atMost(0),
 		RunE: func(*cobra.Command, []string) error {
 			i, err := inventory.Read(a.host())
@@ -66,7 +67,7 @@ What is applied and not mounted is in "overlayd status".`,
 			return nil
 		},
 	}
-	cmd.Flags().BoolVar(&all, "all", false, "also the overlays of others: of container engines, or mounted by hand")
+	cmd.Flags().BoolVar(&all, "all", false, "show also those of others: of container engines, or mounted by hand")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the overlays as JSON")
 	return cmd
 }

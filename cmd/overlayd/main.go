@@ -1,3 +1,5 @@
+//go:build !man
+
 // Command overlayd gives every client of a host its own writable view of shared, read-only directories.
 package main
 

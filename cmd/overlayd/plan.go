@@ -15,18 +15,20 @@ func (a *app) planCommand() *cobra.Command {
 	var asJSON, all, detailed bool
 	var out string
 	cmd := &cobra.Command{
-		Use:   "plan [PATH...]",
+		Use:   "plan [OPTION...] [PATH...]",
 		Short: "Show how the host differs from the spec",
 		Long: `Plan compares the spec with the unit files and the mount table of this host and
 shows what apply would do, why, and what it would hit. It never writes to the
 host. PATH is a file or a directory, by default /etc/overlayd.
 
-With --as it shows what it would say with PATH at another place: a directory for
-a whole directory, a file among the other files of a directory.
+With --as it shows what it would say if PATH lay at PLACE: a directory instead
+of the whole directory there, a file among the other files of its directory.
 
 With --detailed-exitcode it exits 2 when the host is not in sync, conflicts
 included, 0 when it is, 1 on errors.`,
-		Example: "  overlayd plan\n  overlayd plan --out today.plan && overlayd apply today.plan",
+		Example: `  overlayd plan
+  overlayd plan --out today.plan && overlayd apply today.plan
+  overlayd plan --as /etc/overlayd new-directory`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if all && !asJSON {
 				return usageError{fmt.Errorf("--all goes with --json"), cmd}
@@ -66,8 +68,8 @@ included, 0 when it is, 1 on errors.`,
 	f.registerAs(cmd.Flags())
 	t.register(cmd.Flags())
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the plan as JSON")
-	cmd.Flags().BoolVar(&all, "all", false, "with --json: overlays that need nothing, too")
-	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit 2 when the host is not in sync")
+	cmd.Flags().BoolVar(&all, "all", false, "with --json: also the overlays that need nothing")
+	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit 2 when the host is not as the spec says")
 	cmd.Flags().StringVar(&out, "out", "", "save the plan to `FILE`, for apply")
 	return cmd
 }

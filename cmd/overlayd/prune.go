@@ -29,7 +29,7 @@ func (a *app) pruneCommand() *cobra.Command {
 	var spec specFlags
 	var f pruneFlags
 	cmd := &cobra.Command{
-		Use:   "prune [PATH...]",
+		Use:   "prune [OPTION...] [PATH...]",
 		Short: "Delete client data that nothing uses any more",
 		Long: `Prune lists the data directories that overlayd made for clients and that nothing
 uses: no unit, no overlay of the spec in PATH (by default /etc/overlayd), and no
@@ -48,7 +48,7 @@ at it as the client saw it, mount it read-only on top of the lowerdirs:
 How to bring it back, see "overlayd reset --help".
 
 Data of an overlay with prevent_destroy is never deleted. With --json it asks
-nothing: without --auto-approve it lists only.`,
+nothing, and only lists unless --auto-approve is given.`,
 		Example: "  overlayd prune\n  overlayd prune --json --auto-approve --kept",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if f.lockTimeout < 0 {
@@ -71,10 +71,10 @@ nothing: without --auto-approve it lists only.`,
 		},
 	}
 	spec.register(cmd.Flags())
-	cmd.Flags().BoolVar(&f.autoApprove, "auto-approve", false, "do not ask")
-	cmd.Flags().BoolVar(&f.json, "json", false, "print what is unused as JSON; deletes only with --auto-approve")
-	cmd.Flags().BoolVar(&f.kept, "kept", false, "also what \"reset --keep\" set aside")
-	cmd.Flags().DurationVar(&f.lockTimeout, "lock-timeout", 30*time.Second, "wait this long for another overlayd")
+	cmd.Flags().BoolVar(&f.autoApprove, "auto-approve", false, "do it without asking")
+	cmd.Flags().BoolVar(&f.json, "json", false, "print what is unused as JSON; delete only with --auto-approve")
+	cmd.Flags().BoolVar(&f.kept, "kept", false, "delete also what \"reset --keep\" set aside")
+	registerLockTimeout(cmd.Flags(), &f.lockTimeout)
 	return cmd
 }
 

@@ -21,13 +21,13 @@ func (a *app) resetCommand() *cobra.Command {
 	var f actFlags
 	var r plan.Reset
 	cmd := &cobra.Command{
-		Use:   "reset ADDRESS...",
+		Use:   "reset [OPTION...] ADDRESS...",
 		Short: "Give clients their pristine view back",
-		Long: `Reset takes overlays down, gives them a fresh upperdir, and mounts them again as
-their units say. What the clients wrote is DELETED; with --keep it is set aside
-beside the upperdir, under a dated name that is printed. Services that need the
-mount are stopped and started again. One that processes use is left as it is,
-and they are named.
+		Long: `Reset asks, takes overlays down, gives them a fresh upperdir, and mounts them
+again as their units say. What the clients wrote is DELETED; with --keep it is
+set aside beside the upperdir, under a dated name that is printed. Services that
+need the mount are stopped and started again. One that processes use is left as
+it is, and they are named; then it exits 1.
 
 What --keep set aside is the old upperdir: files as the client wrote them, and a
 0/0 device for each that it deleted. Copy out of it what is needed; to bring it
@@ -60,7 +60,7 @@ clients' view goes back to what the lowerdirs have.`,
 	f.register(cmd.Flags())
 	cmd.Flags().BoolVar(&r.Keep, "keep", false, "set aside what the clients wrote instead of deleting it")
 	cmd.Flags().StringArrayVar(&r.Paths, "path", nil,
-		"only `PATH`, as the client sees it from its root; may be given several times")
+		"reset only `PATH`, as the client sees it; may be given several times")
 	return cmd
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"golang.org/x/term"
 
 	"github.com/overlayd/overlayd/internal/reconcile"
@@ -78,6 +79,9 @@ func run(ctx context.Context, args []string, s streams) int {
 	s.out = out
 	a := &app{streams: s}
 	root := a.command()
+	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
+		plainUsages(root)
+	}
 	root.SetArgs(args)
 	root.SetIn(s.in)
 	root.SetOut(s.out)
@@ -98,7 +102,8 @@ func run(ctx context.Context, args []string, s streams) int {
 	case errors.As(err, &code):
 		return int(code)
 	case errors.As(err, &usage):
-		fmt.Fprintf(s.err, "Error: %s\n\n%s", plainLines(usage.err), usage.cmd.UsageString())
+		fmt.Fprintf(s.err, "Error: %s\n\nUsage: %s\nSee \"%s --help\".\n", plainLines(usage.err), usage.cmd.UseLine(),
+			usage.cmd.CommandPath())
 	case errors.Is(err, context.Canceled):
 		fmt.Fprintf(s.err, "Error: interrupted: %s\n", plainLines(err))
 	default:
@@ -108,15 +113,17 @@ func run(ctx context.Context, args []string, s streams) int {
 }
 
 func (a *app) command() *cobra.Command {
+	var showVersion bool
 	root := &cobra.Command{
-		Use:   "overlayd",
+		Use:   "overlayd [OPTION...] COMMAND [ARGUMENT...]",
 		Short: "Writable views of shared, read-only directories, one per client",
 		Long: `overlayd gives every client of this host its own writable view of shared,
 read-only base directories. You declare lower directories and overlays in HCL;
 "overlayd plan" shows how the host differs, "overlayd apply" makes it so. Each
 overlay is a systemd mount unit, mounted at boot without any help of overlayd.`,
-		SilenceErrors: true,
-		SilenceUsage:  true,
+		SilenceErrors:         true,
+		DisableFlagsInUseLine: true,
+		SilenceUsage:          true,
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) > 0 {
 				return unknownCommand(cmd, args[0])
@@ -124,27 +131,42 @@ overlay is a systemd mount unit, mounted at boot without any help of overlayd.`,
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if showVersion {
+				return a.writeVersion()
+			}
 			return usageError{errors.New("a command is needed"), cmd}
 		},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.setUp(cmd) },
 	}
-	flags := root.PersistentFlags()
-	flags.StringVar(&a.logLevel, "log-level", "warn", "log what is at least this important: debug, info, warn, error")
-	flags.StringVar(&a.logFormat, "log-format", "text", "how to log: text or json")
+	root.Flags().BoolVar(&showVersion, "version", false, "show the version, as overlayd version does")
+	a.registerGlobal(root.PersistentFlags())
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{err, cmd} })
+	group(root, "The host and its spec",
+		a.validateCommand(), a.fmtCommand(), a.planCommand(), a.applyCommand(), a.destroyCommand(), a.driftCommand(),
+		a.statusCommand(), a.agentCommand())
+	group(root, "Clients and what they wrote",
+		a.listCommand(), a.inspectCommand(), a.diffCommand(), a.duCommand(), a.resetCommand(), a.commitCommand(),
+		a.pruneCommand())
+	// Cobra's own commands for help and completion have no usage errors.
+	root.CompletionOptions.DisableDefaultCmd = true
+	help := helpCommand()
+	root.SetHelpCommand(help)
+	group(root, "Other commands",
+		a.importCommand(), a.doctorCommand(), a.graphCommand(), a.versionCommand(), a.completionCommand(), help)
+	root.SetHelpFunc(showHelp)
+	a.completeFlags(root)
+	return root
+}
+
+// registerGlobal registers the flags of all commands.
+func (a *app) registerGlobal(flags *pflag.FlagSet) {
+	flags.BoolP("help", "h", false, "show this help") // before cobra does, for each command
+	flags.StringVar(&a.logLevel, "log-level", "warn",
+		"log what is at least this important: `LEVEL` is debug, info, warn or error (default warn; the agent: info)")
+	flags.Lookup("log-level").DefValue = "" // for its text has it
+	flags.StringVar(&a.logFormat, "log-format", "text", "how to log: `FORMAT` is text or json")
 	flags.BoolVar(&a.noColor, "no-color", false, "no colours, also on a terminal")
 	flags.StringVar(&a.root, "root", "", "prepare the tree below `DIR` instead of this host; nothing is mounted")
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{err, cmd} })
-	root.AddCommand(
-		a.validateCommand(), a.fmtCommand(), a.planCommand(), a.applyCommand(), a.destroyCommand(), a.driftCommand(),
-		a.statusCommand(), a.listCommand(), a.inspectCommand(), a.diffCommand(), a.commitCommand(), a.resetCommand(),
-		a.doctorCommand(), a.importCommand(), a.graphCommand(), a.duCommand(), a.pruneCommand(), a.agentCommand(),
-		a.versionCommand(),
-	)
-	// Those that come with cobra have no usage errors.
-	root.CompletionOptions.DisableDefaultCmd = true
-	root.SetHelpCommand(helpCommand())
-	root.AddCommand(a.completionCommand())
-	return root
 }
 
 // unknownCommand says that root has no command of that name, and which one may have been meant.
@@ -168,20 +190,6 @@ func unknownCommand(root *cobra.Command, name string) error {
 		hint = fmt.Sprintf("; did you mean %q?", near)
 	}
 	return usageError{fmt.Errorf("there is no command %q%s", name, hint), root}
-}
-
-func helpCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "help [COMMAND]",
-		Short: "Show how a command is used",
-		RunE: func(cmd *cobra.Command, args []string) error {
-			about, rest, err := cmd.Root().Find(args)
-			if err != nil || len(rest) > 0 {
-				return unknownCommand(cmd.Root(), strings.Join(args, " "))
-			}
-			return about.Help()
-		},
-	}
 }
 
 // setUp checks the global flags and starts logging.

@@ -50,13 +50,13 @@ func (v valueFlag) Set(s string) error {
 }
 
 func (f *specFlags) register(flags *pflag.FlagSet) {
-	flags.Var(valueFlag{&f.values, false}, "var", "value of a variable; may be given several times")
-	flags.Var(valueFlag{&f.values, true}, "var-file", "file with values of variables; may be given several times")
+	flags.Var(valueFlag{&f.values, false}, "var", "give a variable of the spec a value; may be given several times")
+	flags.Var(valueFlag{&f.values, true}, "var-file", "read values of variables from a file; may be given several times")
 }
 
 // registerAs is for commands that only look.
 func (f *specFlags) registerAs(flags *pflag.FlagSet) {
-	flags.StringVar(&f.as, "as", "", "take the one PATH given as if it lay at `PATH`, in place of what is there")
+	flags.StringVar(&f.as, "as", "", "take PATH, of which there is one, as if it lay at `PLACE`")
 }
 
 // checkAs wants one path with --as.

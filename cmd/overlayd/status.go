@@ -30,10 +30,10 @@ func (a *app) statusCommand() *cobra.Command {
 	var f specFlags
 	var asJSON, watch bool
 	cmd := &cobra.Command{
-		Use:   "status [PATH...]",
+		Use:   "status [OPTION...] [PATH...]",
 		Short: "Show how every overlay is",
 		Long: `Status shows a line per overlay, of the spec in PATH (by default /etc/overlayd)
-and of all that was applied. A spec that has errors is left out; then it exits 1.
+and of all that was applied. A spec that has errors is left out, and it exits 1.
 
   mounted   as applied, and as the spec says
   pending   the spec asks for something that is not applied yet

@@ -10,14 +10,15 @@ func (a *app) validateCommand() *cobra.Command {
 	var f specFlags
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "validate [PATH...]",
+		Use:   "validate [OPTION...] [PATH...]",
 		Short: "Check a spec, touch nothing",
 		Long: `Validate reads the spec and checks all that can be checked without looking at
 the host. It needs no privileges. PATH is a file or a directory, by default
 /etc/overlayd. Warnings do not make it fail.
 
-With --as it checks what the spec would be with PATH at another place: a
-directory for a whole directory, a file among the other files of a directory.`,
+With --as it checks what the spec would be if PATH lay at PLACE: a directory
+instead of the whole directory there, a file among the other files of its
+directory. It exits 1 if there are errors.`,
 		Example: "  overlayd validate\n  overlayd validate --json site.hcl\n" +
 			"  overlayd validate --as /etc/overlayd/site.hcl new.hcl",
 		RunE: func(cmd *cobra.Command, args []string) error {

@@ -24,9 +24,12 @@ func version() string {
 func (a *app) versionCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use:   "version",
+		Use:   "version [OPTION...]",
 		Short: "Show the version",
-		Args:  atMost(0),
+		Long: `Version shows the version of overlayd, the version of Go that it was built with,
+and the platform that it was built for.`,
+		Example: "  overlayd version --json",
+		Args:    atMost(0),
 		RunE: func(*cobra.Command, []string) error {
 			if asJSON {
 				return a.writeJSON(struct {
@@ -36,11 +39,15 @@ func (a *app) versionCommand() *cobra.Command {
 					Platform      string `json:"platform"`
 				}{formatVersion, version(), runtime.Version(), runtime.GOOS + "/" + runtime.GOARCH})
 			}
-			_, err := fmt.Fprintf(a.out, "overlayd %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS,
-				runtime.GOARCH)
-			return err
+			return a.writeVersion()
 		},
 	}
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print the version as JSON")
 	return cmd
+}
+
+func (a *app) writeVersion() error {
+	_, err := fmt.Fprintf(a.out, "overlayd %s (%s, %s/%s)\n", version(), runtime.Version(), runtime.GOOS,
+		runtime.GOARCH)
+	return err
 }
