@@ -151,6 +151,7 @@ type reportJSON struct {
 	Summary       map[plan.Kind]int `json:"summary"`
 	Results       []resultJSON      `json:"results"`
 	Kept          []string          `json:"kept"`
+	Purged        []string          `json:"purged"`
 	Error         string            `json:"error,omitempty"`
 }
 
@@ -158,7 +159,7 @@ type reportJSON struct {
 func newReportJSON(r reconcile.Report, failure error) reportJSON {
 	out := reportJSON{
 		FormatVersion: formatVersion, Changed: r.Changed(), Summary: map[plan.Kind]int{},
-		Results: []resultJSON{}, Kept: orEmpty(r.Kept),
+		Results: []resultJSON{}, Kept: orEmpty(r.Kept), Purged: orEmpty(r.Purged),
 	}
 	for _, k := range plan.Kinds() {
 		out.Summary[k] = r.Count(k, reconcile.Done)
