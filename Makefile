@@ -14,34 +14,53 @@ MACHINES ?= 2
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help build test test-unit test-e2e demo bench setup fuzz golden picture lint fmt tidy clean
+.PHONY: help build deb package man test test-unit test-e2e test-package demo bench setup fuzz golden picture lint fmt \
+	tidy release-check clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 build: ## build bin/overlayd, static
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/overlayd ./cmd/overlayd
 
-test: setup lint test-unit test-e2e ## the one command: lint, unit, race, fuzz seeds, root and end-to-end tests
+deb: ## build the Debian packages for amd64 and arm64, in bin/ (needs debhelper, which it installs)
+	@test/setup.sh deb
+	packaging/deb/build.sh amd64 arm64
+
+# The package for this computer, which the demo and the end-to-end tests install.
+package:
+	@packaging/deb/build.sh $$($(GO) env GOARCH)
+
+man: ## write the man pages to bin/man
+	SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(GO) run -tags man -ldflags '$(LDFLAGS)' ./cmd/overlayd bin/man
+
+test: setup lint test-unit test-package test-e2e ## the one command: lint, unit, race, package, root and end-to-end tests
 
 test-unit: ## unit, golden, property, fuzz seed and root tests, with the race detector
 	@echo '== unit tests (race detector, shuffled; as root also those with real mounts)'
 	$(GO) test -race -shuffle=on -timeout 20m ./...
 
 # In its own folder, go test shows progress at once, and caches nothing.
-test-e2e: build ## boot Debian 12 and 13 and use overlayd on them (root; RUN=REGEXP picks tests)
+test-package: ## build the package twice; the same bytes, and nothing that lintian minds
+	@echo '== the Debian package'
+	packaging/deb/check.sh
+
+test-e2e: package ## install the package on Debian 12 and 13 and use it (root; RUN=REGEXP picks tests)
 	@echo '== end-to-end tests on Debian 12 and 13'
 	cd test/machine && $(GO) test -tags e2e -timeout 10m -parallel $(MACHINES)
-	cd test/e2e && OVERLAYD_BIN=$(CURDIR)/bin/overlayd $(GO) test -tags e2e -timeout 30m -parallel $(MACHINES) -run '$(RUN)'
+	cd test/e2e && $(GO) test -tags e2e -timeout 30m -parallel $(MACHINES) -run '$(RUN)'
+	cd test/fleet && $(GO) test -tags e2e -timeout 20m -run '$(RUN)'
 
-demo: build ## play the quickstart on a disposable Debian (root)
+demo: ## install the package on a disposable Debian and play the quickstart (root)
 	@test/setup.sh demo
-	$(GO) run ./test/demo -overlayd bin/overlayd
+	@packaging/deb/build.sh $$($(GO) env GOARCH)
+	$(GO) run ./test/demo
 
 # Static, for it copies itself into the machines.
-bench: build ## measure on disposable Debians what overlayd takes (root, 40 minutes; BENCH=FLAGS)
+bench: ## measure on disposable Debians what overlayd takes (root, 40 minutes; BENCH=FLAGS)
 	@test/setup.sh demo
-	CGO_ENABLED=0 $(GO) run ./test/bench -overlayd bin/overlayd -memory 10000 $(BENCH)
+	@packaging/deb/build.sh $$($(GO) env GOARCH)
+	CGO_ENABLED=0 $(GO) run ./test/bench -memory 10000 $(BENCH)
 
 setup: ## install what the end-to-end tests and the demo need, by apt-get
 	@test/setup.sh
@@ -65,6 +84,7 @@ lint: ## vet, staticcheck, golangci-lint, gofumpt, go mod tidy; the first run bu
 	@echo '== vet'
 	$(GO) vet ./...
 	$(GO) vet -tags e2e ./test/...
+	$(GO) vet -tags man ./cmd/...
 	@echo '== staticcheck'
 	$(TOOL) staticcheck -tags e2e ./...
 	@echo '== golangci-lint'
@@ -81,6 +101,9 @@ fmt: ## format all Go files
 tidy: ## tidy both go.mod files
 	$(GO) mod tidy
 	cd tools && $(GO) mod tidy
+
+release-check: ## all that must hold before a release is tagged (an hour)
+	test/release-check.sh
 
 clean: ## remove bin/
 	rm -rf bin

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs, by apt-get, what the tests and the demo need and this machine lacks;
-# with the argument "demo", what the demo needs. Changes nothing else.
+# Installs, by apt-get, what the tests need and this machine lacks; with the
+# argument "demo" what the demo needs, with "deb" what building the package
+# needs. Changes nothing else.
 set -eu
 
 missing=
@@ -9,10 +10,13 @@ need() { # need PACKAGES TEST...
 	shift
 	"$@" >/dev/null 2>&1 || missing="$missing $packages"
 }
-need systemd-container command -v systemd-nspawn
-need mmdebstrap command -v mmdebstrap
-need debian-archive-keyring test -e /usr/share/keyrings/debian-archive-keyring.gpg
-if [ "${1:-}" != demo ]; then
+need debhelper command -v dh
+if [ "${1:-}" != deb ]; then
+	need systemd-container command -v systemd-nspawn
+	need mmdebstrap command -v mmdebstrap
+	need debian-archive-keyring test -e /usr/share/keyrings/debian-archive-keyring.gpg
+fi
+if [ -z "${1:-}" ]; then
 	# What others say of the same overlays, layers and graphs.
 	need podman command -v podman
 	need umoci command -v umoci
@@ -21,6 +25,12 @@ if [ "${1:-}" != demo ]; then
 	need attr command -v setfattr
 	# The race detector links with the C library.
 	need 'gcc libc6-dev' command -v gcc
+	# What reads the package and its pages.
+	need lintian command -v lintian
+	need 'man-db groff-base' command -v lexgrog
+	# Those who drive overlayd on many hosts, and how they reach them.
+	need ansible-core command -v ansible-playbook
+	need openssh-client command -v ssh
 fi
 
 if [ -z "$missing" ]; then
@@ -28,7 +38,7 @@ if [ -z "$missing" ]; then
 fi
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
 	echo "setup: not root on a Debian machine, so these stay missing:$missing" >&2
-	echo "setup: the end-to-end tests will be skipped, and the demo cannot run" >&2
+	echo "setup: the end-to-end tests will be skipped; the demo cannot run, nor a package be built" >&2
 	[ "${CI:-}" != true ] || exit 1
 	exit 0
 fi
