@@ -23,17 +23,18 @@ type env struct {
 	suite machine.Suite
 	name  string // of the scenario
 
-	out      io.Writer // for progress
-	store    *machine.Store
-	overlayd string
-	m        *machine.Machine
-	system   string
+	out    io.Writer // for progress
+	store  *machine.Store
+	deb    string
+	m      *machine.Machine
+	system string
 }
 
 // measure makes one measurement on a machine of its own.
 func (e *env) measure(ctx context.Context, s scenario) (t report.Table, err error) {
 	e.say("booting")
-	if e.m, err = e.store.New(ctx, e.suite, "bench"); err != nil {
+	image := machine.Image{Suite: e.suite, Debs: []string{e.deb}}
+	if e.m, err = e.store.NewFrom(ctx, image, "bench"); err != nil {
 		return t, err
 	}
 	defer func() { err = errors.Join(err, e.m.Close()) }()
@@ -68,7 +69,7 @@ func (e *env) install() error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(e.m.InstallOverlayd(e.overlayd, "packaging/deb"), e.m.Install(self, probePath, 0o755))
+	return e.m.Install(self, probePath, 0o755)
 }
 
 // explain shows what the agent has said, for the reader of an error. (The machine's own Dump has a line per mount.)
@@ -178,16 +179,10 @@ func output(cmd *exec.Cmd) ([]byte, error) {
 	return out, err
 }
 
-func versionOf(ctx context.Context, overlayd string) (string, error) {
-	out, err := output(exec.CommandContext(ctx, overlayd, "version", "--json"))
+func versionOf(ctx context.Context, deb string) (string, error) {
+	out, err := output(exec.CommandContext(ctx, "dpkg-deb", "--field", deb, "Version"))
 	if err != nil {
-		return "", fmt.Errorf("cannot run %s: %w; make build makes it", overlayd, err)
+		return "", fmt.Errorf("cannot read the version of %s: %w", deb, err)
 	}
-	var v struct {
-		Version string `json:"version"`
-	}
-	if err := json.Unmarshal(out, &v); err != nil {
-		return "", fmt.Errorf("cannot read the version of %s: %w", overlayd, err)
-	}
-	return v.Version, nil
+	return strings.TrimSpace(string(out)), nil
 }

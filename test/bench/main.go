@@ -49,10 +49,10 @@ func main() {
 
 // options are what the command line says.
 type options struct {
-	overlayd string
-	json     string
-	suites   []machine.Suite
-	only     *regexp.Regexp
+	deb    string
+	json   string
+	suites []machine.Suite
+	only   *regexp.Regexp
 	sizes
 }
 
@@ -64,7 +64,7 @@ type sizes struct {
 
 func parse() (options, error) {
 	o := options{}
-	flag.StringVar(&o.overlayd, "overlayd", "bin/overlayd", "the `binary` to measure")
+	flag.StringVar(&o.deb, "deb", "", "install and measure this `package` (default: the one that make deb has made)")
 	flag.StringVar(&o.json, "json", "bin/bench.json", "write all samples to `FILE`")
 	suites := flag.String("suites", "bookworm,trixie", "the Debian `releases` to measure on")
 	only := flag.String("run", "", "measure only what matches this `REGEXP`: "+strings.Join(names(), ", "))
@@ -94,7 +94,12 @@ func bench(ctx context.Context, out, progress io.Writer) (err error) {
 	if err != nil {
 		return err
 	}
-	r, err := conditions(ctx, o.overlayd)
+	if o.deb == "" {
+		if o.deb, err = machine.OverlaydDeb(); err != nil {
+			return err
+		}
+	}
+	r, err := conditions(ctx, o.deb)
 	if err != nil {
 		return err
 	}
@@ -115,7 +120,7 @@ func bench(ctx context.Context, out, progress io.Writer) (err error) {
 				continue
 			}
 			r.Load = append(r.Load, load())
-			e := &env{out: progress, store: store, suite: suite, overlayd: o.overlayd, sizes: o.sizes, name: s.name}
+			e := &env{out: progress, store: store, suite: suite, deb: o.deb, sizes: o.sizes, name: s.name}
 			t, err := e.measure(ctx, s)
 			if ctx.Err() != nil {
 				return ctx.Err()
@@ -149,9 +154,9 @@ func save(r report.Report, file string) error {
 }
 
 // conditions are those under which everything is measured.
-func conditions(ctx context.Context, overlayd string) (report.Report, error) {
+func conditions(ctx context.Context, deb string) (report.Report, error) {
 	r := report.Report{CPUs: runtime.NumCPU(), Started: time.Now().UTC().Truncate(time.Second)}
-	version, err := versionOf(ctx, overlayd)
+	version, err := versionOf(ctx, deb)
 	if err != nil {
 		return r, err
 	}

@@ -22,14 +22,14 @@ import (
 )
 
 func main() {
-	overlayd := flag.String("overlayd", "bin/overlayd", "the `binary` to show")
+	deb := flag.String("deb", "", "install this `package` (default: the one that make deb has made)")
 	suite := flag.String("suite", string(machine.Trixie), "the Debian release to show it on: bookworm or trixie")
 	spec := flag.String("spec", "examples/quickstart.hcl", "the quickstart's `file`")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
-	err := run(ctx, os.Stdout, *overlayd, machine.Suite(*suite), *spec)
+	err := run(ctx, os.Stdout, *deb, machine.Suite(*suite), *spec)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
@@ -37,10 +37,15 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, out io.Writer, overlayd string, suite machine.Suite, spec string) (err error) {
+func run(ctx context.Context, out io.Writer, deb string, suite machine.Suite, spec string) (err error) {
 	text, err := os.ReadFile(spec)
 	if err != nil {
 		return err
+	}
+	if deb == "" {
+		if deb, err = machine.OverlaydDeb(); err != nil {
+			return err
+		}
 	}
 	dir, err := machine.DefaultDir()
 	if err != nil {
@@ -51,8 +56,8 @@ func run(ctx context.Context, out io.Writer, overlayd string, suite machine.Suit
 	if err != nil {
 		return err
 	}
-	d.tell("Booting a disposable Debian (" + string(suite) + ") with a real systemd, and putting overlayd into it.")
-	m, err := store.New(ctx, suite, "demo")
+	d.tell("Booting a disposable Debian (" + string(suite) + ") with a real systemd, on which apt has installed overlayd.")
+	m, err := store.NewFrom(ctx, machine.Image{Suite: suite, Debs: []string{deb}}, "demo")
 	if err != nil {
 		return err
 	}
@@ -62,9 +67,6 @@ func run(ctx context.Context, out io.Writer, overlayd string, suite machine.Suit
 			err = errors.Join(err, closeErr)
 		}
 	}()
-	if err := m.InstallOverlayd(overlayd, "packaging/deb"); err != nil {
-		return err
-	}
 	if _, err := m.Boot(ctx); err != nil {
 		return err
 	}

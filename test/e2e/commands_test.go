@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"regexp"
@@ -27,6 +28,7 @@ var commands = map[string]command{
 	"powercut":   cmdPowercut,
 	"state":      cmdState,
 	"put":        cmdPut,
+	"package":    cmdPackage,
 	"overlayd":   cmdOverlayd,
 	"exit":       cmdExit,
 	"host":       cmdHost,
@@ -48,20 +50,26 @@ func usage(ts *testscript.TestScript, ok bool, text string) {
 	}
 }
 
-func start(ts *testscript.TestScript) *world {
+func start(ts *testscript.TestScript, args []string) *world {
 	w := ts.Value(worldKey{}).(*world)
 	if w.machine != nil {
 		ts.Fatalf("the machine is there already")
 	}
-	m, err := newMachine(suite.ctx, w.release)
+	fresh := newMachine
+	if len(args) == 1 {
+		fresh = cleanMachine
+	}
+	m, err := fresh(suite.ctx, w.release)
 	ts.Check(err)
 	w.machine, w.started = m, time.Now()
 	return w
 }
 
+func maybeClean(args []string) bool { return len(args) == 0 || len(args) == 1 && args[0] == "clean" }
+
 func cmdBoot(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, !neg && len(args) == 0, "boot")
-	w := start(ts)
+	usage(ts, !neg && maybeClean(args), "boot [clean]")
+	w := start(ts, args)
 	up(ts, w, w.machine.Boot)
 }
 
@@ -74,8 +82,8 @@ func up(ts *testscript.TestScript, w *world, boot func(context.Context) (string,
 }
 
 func cmdBare(ts *testscript.TestScript, neg bool, args []string) {
-	usage(ts, !neg && len(args) == 0, "bare")
-	w := start(ts)
+	usage(ts, !neg && maybeClean(args), "bare [clean]")
+	w := start(ts, args)
 	up(ts, w, func(ctx context.Context) (string, error) { return "", w.machine.BootBare(ctx) })
 }
 
@@ -107,6 +115,11 @@ func cmdPut(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(w.machine.WriteFile(ctx, args[1], []byte(ts.ReadFile(args[0])), 0o644))
 }
 
+func cmdPackage(ts *testscript.TestScript, neg bool, args []string) {
+	usage(ts, !neg && len(args) == 1, "package PATH")
+	ts.Check(use(ts).machine.Install(suite.deb, args[0], 0o644))
+}
+
 // inHost runs a command in the machine; its output goes where stdout and
 // stderr find it. A command that
 // a signal ended fails the script.
@@ -116,13 +129,19 @@ func inHost(ts *testscript.TestScript, stdin string, argv ...string) int {
 	defer cancel()
 	cmd := w.machine.Command(ctx, argv...)
 	cmd.Stdin = strings.NewReader(stdin)
-	cmd.Stdout, cmd.Stderr = ts.Stdout(), ts.Stderr()
+	var out, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = io.MultiWriter(ts.Stdout(), &out), io.MultiWriter(ts.Stderr(), &stderr)
 	err := cmd.Run()
 	if ctx.Err() != nil {
 		ts.Fatalf("%s: still running after %v, or interrupted", strings.Join(argv, " "), bound)
 	}
-	return exitCode(ts, err)
+	code := exitCode(ts, err)
+	checkJSON(ts, argv, stdin, code, out.Bytes(), stderr.Bytes())
+	return code
 }
+
+// scriptShell runs a script that it reads from stdin.
+var scriptShell = []string{"sh", "-eus"}
 
 func exitCode(ts *testscript.TestScript, err error) int {
 	if err == nil {
@@ -161,7 +180,7 @@ func cmdHost(ts *testscript.TestScript, neg bool, args []string) {
 
 func cmdHostsh(ts *testscript.TestScript, neg bool, args []string) {
 	usage(ts, len(args) == 1, "[!] hostsh SCRIPT")
-	verdict(ts, neg, inHost(ts, shell(ts, args[0]), "sh", "-eus"))
+	verdict(ts, neg, inHost(ts, shell(ts, args[0]), scriptShell...))
 }
 
 // shell is the script itself, or the content of the file of that name.

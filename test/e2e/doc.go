@@ -14,16 +14,20 @@
 //	go test -tags e2e ./test/e2e
 //	go test -tags e2e ./test/e2e -run 'Script/trixie/quickstart' -v
 //
-// OVERLAYD_BIN names a binary to test instead of one built from this tree.
+// In the machines apt has installed the package of overlayd: what "make deb" has
+// made last, or OVERLAYD_DEB. OVERLAYD_BIN names a binary to put in the place of
+// the package's.
 //
-// The folder examples of this tree is in each script's working directory.
+// The folder examples of this tree is in each script's working directory, and so is
+// packaging/deb/tests, as autopkgtest.
 //
 // Besides testscript's own commands, scripts have:
 //
-//	boot                     boot the machine; the first command of a script
-//	bare                     instead of boot: no systemd in the machine
+//	boot [clean]             boot the machine; the first command of a script; clean: without overlayd
+//	bare [clean]             instead of boot: no systemd in the machine
 //	reboot, powercut         restart it, in order or not; ends when it is up again
 //	put FILE PATH            copy a file of the script into the machine
+//	package PATH             copy the package of overlayd into the machine
 //	[!] overlayd ARG...      run overlayd; ! asks for exit code 1, neither 0 nor another
 //	exit N COMMAND...        run a command in the machine, ask for exit code N
 //	[!] host COMMAND...      run a command in the machine
@@ -42,6 +46,6 @@
 //	logged N FIELD=VALUE...  ask for N lines of the agent in the journal that have these fields, JSON on stdout;
 //	                         N+ is at least so many
 //
-// The agent's unit is in the machine, neither enabled nor started. That an agent leaves something alone is asked after
+// The agent is installed, neither enabled nor started. That an agent leaves something alone is asked after
 // reconciled: by then it has had its chance.
 package e2e

@@ -4,11 +4,11 @@ package e2e
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,7 +21,8 @@ import (
 var suite struct {
 	ctx    context.Context // ends with an interrupt: machines are then cleaned away as after a failure
 	store  *machine.Store
-	binary string
+	deb    string // the package of overlayd, which apt has installed in the machines
+	binary string // to be put in the place of the package's; empty: none
 }
 
 func TestMain(m *testing.M) {
@@ -42,20 +43,14 @@ func run(m *testing.M) int {
 	suite.ctx = ctx
 	context.AfterFunc(ctx, stop) // a second interrupt ends this program at once
 
-	work, err := os.MkdirTemp("", "overlayd-e2e-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(work)
-	if err := prepare(ctx, work); err != nil {
+	if err := prepare(ctx); err != nil {
 		fmt.Fprintf(os.Stderr, "FAIL end-to-end tests: %v\n", err)
 		return 1
 	}
 	return m.Run()
 }
 
-func prepare(ctx context.Context, work string) error {
+func prepare(ctx context.Context) error {
 	dir, err := machine.DefaultDir()
 	if err != nil {
 		return err
@@ -63,14 +58,12 @@ func prepare(ctx context.Context, work string) error {
 	if suite.store, err = machine.Open(ctx, dir, say); err != nil {
 		return err
 	}
-	if suite.binary = os.Getenv("OVERLAYD_BIN"); suite.binary == "" {
-		suite.binary = filepath.Join(work, "overlayd")
-		if err := goBuild(ctx, "build", "-trimpath", "-o", suite.binary, "./cmd/overlayd"); err != nil {
-			return err
-		}
+	if suite.deb, err = machine.OverlaydDeb(); err != nil {
+		return err
 	}
+	suite.binary = os.Getenv("OVERLAYD_BIN")
 	for _, release := range machine.Suites() {
-		if err := suite.store.Tree(ctx, release); err != nil {
+		if err := suite.store.Prepare(ctx, installed(release)); err != nil {
 			return err
 		}
 	}
@@ -111,17 +104,28 @@ func bounded(t *testing.T) context.Context {
 	return ctx
 }
 
-// newMachine makes a machine with overlayd in it, and cleans it away after the test.
+// installed is a release with the package of overlayd.
+func installed(release machine.Suite) machine.Image {
+	return machine.Image{Suite: release, Debs: []string{suite.deb}}
+}
+
+// newMachine makes a machine with overlayd in it.
 func newMachine(ctx context.Context, release machine.Suite) (*machine.Machine, error) {
-	m, err := suite.store.New(ctx, release, "somehost")
+	m, err := suite.store.NewFrom(ctx, installed(release), "somehost")
 	if err != nil {
 		return nil, err
 	}
-	if err := m.InstallOverlayd(suite.binary, "../../packaging/deb"); err != nil {
-		_ = m.Close()
-		return nil, err
+	if suite.binary != "" {
+		if err := m.Install(suite.binary, "/usr/bin/overlayd", 0o755); err != nil {
+			return nil, errors.Join(err, m.Close())
+		}
 	}
 	return m, nil
+}
+
+// cleanMachine makes a machine without overlayd.
+func cleanMachine(ctx context.Context, release machine.Suite) (*machine.Machine, error) {
+	return suite.store.NewFrom(ctx, machine.Image{Suite: release}, "somehost")
 }
 
 // booted is a running machine for a Go test.

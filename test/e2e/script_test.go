@@ -40,8 +40,10 @@ type worldKey struct{}
 func setup(env *testscript.Env, release machine.Suite) error {
 	w := &world{release: release}
 	env.Values[worldKey{}] = w
-	if err := os.CopyFS(filepath.Join(env.WorkDir, "examples"), os.DirFS("../../examples")); err != nil {
-		return err
+	for name, folder := range map[string]string{"examples": "../../examples", "autopkgtest": "../../packaging/deb/tests"} {
+		if err := os.CopyFS(filepath.Join(env.WorkDir, name), os.DirFS(folder)); err != nil {
+			return err
+		}
 	}
 	env.Defer(func() {
 		if w.machine == nil {

@@ -2,7 +2,7 @@
 // containers (systemd-nspawn over root trees made by mmdebstrap), for the
 // end-to-end tests and the demo.
 //
-// A [Store] keeps one pristine tree per Debian release in a cache folder. A
+// A [Store] keeps one pristine tree per [Image] in a cache folder. A
 // [Machine] is a copy of such a tree: boot it, run commands in it, reboot it,
 // cut its power, throw it away. Everything a machine consists of (processes,
 // mounts, control groups, files) is gone after [Machine.Close], and its

@@ -42,25 +42,6 @@ func (m *Machine) Install(file, path string, mode os.FileMode) error {
 	return nil
 }
 
-// InstallOverlayd puts overlayd into the machine as its package would: the program, which binary names on this
-// computer, and from packaging, the folder packaging/deb of the source tree, the agent's unit and its settings. The
-// agent is neither enabled nor started. A machine that runs has to be told by daemon-reload.
-func (m *Machine) InstallOverlayd(binary, packaging string) error {
-	for _, f := range []struct {
-		file, path string
-		mode       os.FileMode
-	}{
-		{binary, "/usr/bin/overlayd", 0o755},
-		{filepath.Join(packaging, "overlayd.service"), "/usr/lib/systemd/system/overlayd.service", 0o644},
-		{filepath.Join(packaging, "overlayd.default"), "/etc/default/overlayd", 0o644},
-	} {
-		if err := m.Install(f.file, f.path, f.mode); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // InstallTree copies a folder of this computer to path in the machine. A folder
 // that is not there is an empty one.
 func (m *Machine) InstallTree(folder, path string) error {

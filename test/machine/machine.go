@@ -34,19 +34,23 @@ type container struct {
 	err    error // of the wait; set before exited is closed
 }
 
-// New copies a suite's tree to a new machine, called host in its own eyes. It
-// waits for its turn when as many machines as the computer can carry are there
-// already. Close it.
-func (s *Store) New(ctx context.Context, suite Suite, host string) (*Machine, error) {
+// NewFrom copies the tree of an image to a new machine, called host in its own
+// eyes. It waits for its turn when as many machines as the computer can carry are
+// there already. Close it.
+func (s *Store) NewFrom(ctx context.Context, image Image, host string) (*Machine, error) {
+	t, err := s.tree(image)
+	if err != nil {
+		return nil, err
+	}
 	select {
 	case s.slots <- struct{}{}:
 	case <-ctx.Done():
 		return nil, fmt.Errorf("cannot get a machine: %w", ctx.Err())
 	}
-	m := &Machine{Suite: suite, store: s, host: host}
-	err := m.reserve(ctx)
+	m := &Machine{Suite: image.Suite, store: s, host: host}
+	err = m.reserve(ctx)
 	if err == nil {
-		err = s.withTree(ctx, suite, func(tree string) error { return copyTree(ctx, tree, m.Root()) })
+		err = s.withTree(ctx, t, func(dir string) error { return copyTree(ctx, dir, m.Root()) })
 	}
 	if err != nil {
 		return nil, errors.Join(err, m.Close())

@@ -38,11 +38,11 @@ func TestMachine(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 			defer cancel()
 			lap := lapper(t)
-			if err := store.Tree(ctx, suite); err != nil {
+			if err := store.Prepare(ctx, machine.Image{Suite: suite}); err != nil {
 				t.Fatal(err)
 			}
 			lap("tree")
-			m, err := store.New(ctx, suite, "somehost")
+			m, err := store.NewFrom(ctx, machine.Image{Suite: suite}, "somehost")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -2,8 +2,6 @@ package machine
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -26,7 +24,7 @@ type Store struct {
 	cgroup cgroups
 
 	mu      sync.Mutex
-	checked map[Suite]bool // trees found pristine by this program
+	checked map[string]string // sums of the trees that this program found pristine, by key
 }
 
 // DefaultDir is where trees are kept: $OVERLAYD_CACHE, else overlayd in the
@@ -69,7 +67,7 @@ func Open(ctx context.Context, dir string, logf func(format string, args ...any)
 	}
 	s := &Store{
 		dir: dir, logf: logf, slots: make(chan struct{}, max(2, runtime.NumCPU())), cgroup: cg,
-		checked: make(map[Suite]bool),
+		checked: make(map[string]string),
 	}
 	for _, sub := range []string{s.trees(), s.machines()} {
 		if err := os.MkdirAll(sub, 0o755); err != nil {
@@ -89,156 +87,6 @@ func Open(ctx context.Context, dir string, logf func(format string, args ...any)
 
 func (s *Store) trees() string    { return filepath.Join(s.dir, "trees") }
 func (s *Store) machines() string { return filepath.Join(s.dir, "machines") }
-
-// Tree makes the pristine tree of a suite unless the cache has it. New does so
-// by itself; call Tree to have the waiting done before the clock of a test starts.
-func (s *Store) Tree(ctx context.Context, suite Suite) error {
-	return s.withTree(ctx, suite, func(string) error { return nil })
-}
-
-// withTree calls use with the tree of a suite, which nobody removes or replaces meanwhile.
-func (s *Store) withTree(ctx context.Context, suite Suite, use func(tree string) error) error {
-	tree := filepath.Join(s.trees(), suite.key())
-	for {
-		unlock, err := lock(ctx, tree+".lock", unix.LOCK_SH)
-		if err != nil {
-			return err
-		}
-		if s.pristine(suite, tree) {
-			defer unlock()
-			return use(tree)
-		}
-		unlock()
-		if err := s.build(ctx, suite, tree); err != nil {
-			return fmt.Errorf("cannot make a root tree of Debian %s: %w", suite, err)
-		}
-	}
-}
-
-// pristine reports whether the tree is there and as it was made. Machines share
-// the files below /usr with it by hard links: one that wrote into such a file in
-// place, instead of replacing it, has spoilt the tree, which is then made anew.
-// One look per suite and run will do.
-func (s *Store) pristine(suite Suite, tree string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.checked[suite] {
-		return true
-	}
-	want, err := os.ReadFile(tree + ".sum")
-	if err != nil {
-		return false
-	}
-	got, err := fingerprint(filepath.Join(tree, shared))
-	s.checked[suite] = err == nil && got == string(want)
-	return s.checked[suite]
-}
-
-// shared is the part of a tree that machines have as hard links: most of it, and
-// nothing that a system changes by itself.
-const shared = "usr"
-
-// fingerprint is a digest of the files of a folder, by what lstat(2) tells.
-func fingerprint(dir string) (string, error) {
-	digest := sha256.New()
-	err := filepath.WalkDir(dir, func(name string, _ fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		var st unix.Stat_t
-		if err := unix.Lstat(name, &st); err != nil {
-			return err
-		}
-		if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-			st.Mtim = unix.Timespec{}
-		}
-		fmt.Fprintln(digest, name, st.Mode, st.Uid, st.Gid, st.Size, st.Mtim)
-		return nil
-	})
-	return hex.EncodeToString(digest.Sum(nil)), err
-}
-
-// copyTree makes a machine's root directory from a pristine tree.
-func copyTree(ctx context.Context, tree, root string) error {
-	entries, err := os.ReadDir(tree)
-	if err != nil {
-		return err
-	}
-	argv := []string{"cp", "--archive", "--reflink=auto", "--target-directory=" + root, "--"}
-	for _, entry := range entries {
-		if entry.Name() != shared {
-			argv = append(argv, filepath.Join(tree, entry.Name()))
-		}
-	}
-	if err := os.Mkdir(root, 0o755); err != nil {
-		return err
-	}
-	for _, argv := range [][]string{
-		argv,
-		{"cp", "--archive", "--link", "--target-directory=" + root, "--", filepath.Join(tree, shared)},
-	} {
-		if out, err := isolated(ctx, argv...); err != nil {
-			return fmt.Errorf("cannot copy %s: %w\n%s", tree, err, tail(out, 5))
-		}
-	}
-	return nil
-}
-
-func (s *Store) build(ctx context.Context, suite Suite, tree string) error {
-	unlock, err := lock(ctx, tree+".lock", unix.LOCK_EX)
-	if err != nil {
-		return err
-	}
-	defer unlock()
-	if s.pristine(suite, tree) {
-		return nil // somebody else was faster
-	}
-	s.logf("making the root tree of Debian %s (once; takes a minute)", suite)
-	s.prune(suite)
-	unfinished := tree + ".new"
-	for _, dir := range []string{unfinished, tree} {
-		if err := removeTree(dir); err != nil {
-			return err
-		}
-	}
-	if out, err := isolated(ctx, suite.recipe(unfinished)...); err != nil {
-		return fmt.Errorf("%s failed: %w\n%s", strings.Join(suite.recipe(unfinished), " "), err, tail(out, 20))
-	}
-	if err := finish(unfinished); err != nil {
-		return err
-	}
-	if err := os.Rename(unfinished, tree); err != nil {
-		return err
-	}
-	sum, err := fingerprint(filepath.Join(tree, shared))
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(tree+".sum", []byte(sum), 0o644)
-}
-
-// prune removes trees of the suite that came from other recipes and that nobody uses.
-func (s *Store) prune(suite Suite) {
-	locks, err := filepath.Glob(filepath.Join(s.trees(), string(suite)+"-*.lock"))
-	if err != nil {
-		return
-	}
-	for _, file := range locks {
-		tree := strings.TrimSuffix(file, ".lock")
-		if filepath.Base(tree) == suite.key() {
-			continue
-		}
-		unlock, ok := tryLock(file)
-		if !ok {
-			continue
-		}
-		if removeTree(tree) == nil && removeTree(tree+".new") == nil {
-			_ = os.Remove(tree + ".sum")
-			_ = os.Remove(file)
-		}
-		unlock()
-	}
-}
 
 // sweep removes the machines of programs that are gone. A machine is alive
 // while its program holds the lock in its folder.
@@ -279,6 +127,21 @@ func (s *Store) discard(name string) error {
 // lock takes a lock that goes with the process. Waiting for another program
 // that makes a tree is bounded by ctx.
 func lock(ctx context.Context, file string, how int) (unlock func(), err error) {
+	for {
+		f, err := flock(ctx, file, how)
+		if err != nil {
+			return nil, fmt.Errorf("cannot lock %s: %w", file, err)
+		}
+		// A lock file that was pruned while this one waited for it locks nothing.
+		var st unix.Stat_t
+		if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Nlink > 0 {
+			return func() { f.Close() }, err
+		}
+		f.Close()
+	}
+}
+
+func flock(ctx context.Context, file string, how int) (*os.File, error) {
 	f, err := os.OpenFile(file, os.O_CREATE|os.O_RDWR|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return nil, err
@@ -297,13 +160,13 @@ func lock(ctx context.Context, file string, how int) (unlock func(), err error) 
 			<-done
 			f.Close()
 		}()
-		return nil, fmt.Errorf("cannot lock %s: %w", file, ctx.Err())
+		return nil, ctx.Err()
 	}
 	if flockErr != nil {
 		f.Close()
-		return nil, fmt.Errorf("cannot lock %s: %w", file, flockErr)
+		return nil, flockErr
 	}
-	return func() { f.Close() }, nil
+	return f, nil
 }
 
 func tryLock(file string) (unlock func(), ok bool) {

@@ -1,7 +1,7 @@
 package machine
 
 import (
-	"crypto/sha256"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -37,20 +37,30 @@ var masked = []string{
 	"console-getty.service",
 }
 
-// recipe is the command that makes the tree of a suite at dir.
-func (s Suite) recipe(dir string) []string {
-	args := []string{"mmdebstrap", "--quiet", "--variant=minbase", "--include=" + strings.Join(packages, ",")}
+// recipe is the command that makes the tree of a suite, with more packages, at dir.
+func (s Suite) recipe(more []string, dir string) []string {
+	include := strings.Join(slices.Concat(packages, more), ",")
+	args := []string{"mmdebstrap", "--quiet", "--variant=minbase", "--include=" + include}
 	for _, pattern := range leaveOut {
 		args = append(args, "--dpkgopt=path-exclude="+pattern)
 	}
 	return append(args, string(s), dir)
 }
 
-// key names the tree of a suite. It changes with the recipe, so that an old
-// tree is never taken for a new one.
-func (s Suite) key() string {
-	text := strings.Join(slices.Concat(s.recipe(""), masked, []string{finishVersion}), "\n")
-	return fmt.Sprintf("%s-%x", s, sha256.Sum256([]byte(text)))[:len(s)+13]
+// tree says how the tree of a suite, with more packages, is made.
+func (s Suite) tree(more []string) tree {
+	name, what := string(s), "Debian "+string(s)
+	if len(more) > 0 {
+		name, what = name+"+"+short(more), what+" with "+strings.Join(more, ", ")
+	}
+	return newTree(name, what, slices.Concat(s.recipe(more, ""), masked, []string{finishVersion}),
+		func(ctx context.Context, dir string) error {
+			argv := s.recipe(more, dir)
+			if out, err := isolated(ctx, argv...); err != nil {
+				return fmt.Errorf("%s failed: %w\n%s", strings.Join(argv, " "), err, tail(out, 20))
+			}
+			return finish(dir)
+		})
 }
 
 // finishVersion stands for the code of finish in the key: raise it with each change there.
