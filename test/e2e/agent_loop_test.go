@@ -241,7 +241,7 @@ func (l *loop) hostile() {
 	used, n, _ := strings.Cut(used, " ")
 	spent := l.ticks() - ticks
 	said := l.words() - words
-	say("     %s: unmounted %s times, and the agent said %d things", l.m.Suite, n, said)
+	machine.Say("     %s: unmounted %s times, and the agent said %d things", l.m.Suite, n, said)
 	if said > 60 {
 		l.t.Errorf("the agent said %d things of one overlay that is unmounted again and again", said)
 	}
@@ -257,7 +257,7 @@ func (l *loop) bounded(why string, ticks int, used string) {
 	l.t.Helper()
 	all, err := strconv.Atoi(used)
 	l.check(err)
-	say("     %s: %s took %d ticks, and the agent %d", l.m.Suite, why, all, ticks)
+	machine.Say("     %s: %s took %d ticks, and the agent %d", l.m.Suite, why, all, ticks)
 	if ticks > all {
 		l.t.Errorf("%s took %d ticks of CPU, and the agent %d", why, all, ticks)
 	}

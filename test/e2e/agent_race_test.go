@@ -170,7 +170,7 @@ func (r *races) terms() {
 	if strings.Join(strings.Fields(out), " ") != "success 0" {
 		r.t.Errorf("the agent ended with %s", out)
 	}
-	say("     the agent of %s ended with %d of %d mounted", r.m.Suite, n, r.total())
+	machine.Say("     the agent of %s ended with %d of %d mounted", r.m.Suite, n, r.total())
 	r.upperdirsOnce()
 	if again := mounted(); again != n {
 		r.t.Errorf("%d overlays were mounted when the agent had ended, and %d after that", n, again)

@@ -29,7 +29,7 @@ func TestKilled(t *testing.T) {
 		if k.hit == 0 {
 			t.Errorf("none of %d kills came before the command had ended", rounds)
 		}
-		say("     %d of %d kills in %s hit a running command", k.hit, rounds, release)
+		machine.Say("     %d of %d kills in %s hit a running command", k.hit, rounds, release)
 	})
 }
 
@@ -43,7 +43,7 @@ func seedOf(t *testing.T) uint64 {
 			t.Fatalf("OVERLAYD_SEED: %v", err)
 		}
 	}
-	say("%s: OVERLAYD_SEED=%d", t.Name(), seed)
+	machine.Say("%s: OVERLAYD_SEED=%d", t.Name(), seed)
 	return seed
 }
 

@@ -8,9 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"os/signal"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -26,36 +24,16 @@ var suite struct {
 }
 
 func TestMain(m *testing.M) {
-	os.Exit(run(m))
-}
-
-func run(m *testing.M) int {
-	if err := machine.Missing(); err != nil {
-		if os.Getenv("CI") == "true" {
-			fmt.Fprintf(os.Stderr, "FAIL end-to-end tests: %v; with CI=true they must run\n", err)
-			return 1
-		}
-		fmt.Fprintf(os.Stderr, "SKIP end-to-end tests: %v\n", err)
-		return 0
-	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	suite.ctx = ctx
-	context.AfterFunc(ctx, stop) // a second interrupt ends this program at once
-
-	if err := prepare(ctx); err != nil {
-		fmt.Fprintf(os.Stderr, "FAIL end-to-end tests: %v\n", err)
-		return 1
-	}
-	return m.Run()
+	os.Exit(machine.Main(m.Run, prepare))
 }
 
 func prepare(ctx context.Context) error {
+	suite.ctx = ctx
 	dir, err := machine.DefaultDir()
 	if err != nil {
 		return err
 	}
-	if suite.store, err = machine.Open(ctx, dir, say); err != nil {
+	if suite.store, err = machine.Open(ctx, dir, machine.Say); err != nil {
 		return err
 	}
 	if suite.deb, err = machine.OverlaydDeb(); err != nil {
@@ -80,9 +58,6 @@ func goBuild(ctx context.Context, args ...string) error {
 	}
 	return nil
 }
-
-// say prints progress, which go test shows at once when it runs in this folder.
-func say(format string, args ...any) { fmt.Fprintf(os.Stderr, "# "+format+"\n", args...) }
 
 // forEachSuite runs a test once per Debian release, in parallel.
 func forEachSuite(t *testing.T, test func(t *testing.T, release machine.Suite)) {
@@ -157,5 +132,5 @@ func report(name string, failed bool, started time.Time) {
 	if failed {
 		verdict = "FAIL"
 	}
-	say("%s %-60s %6.1fs", verdict, name, time.Since(started).Seconds())
+	machine.Say("%s %-60s %6.1fs", verdict, name, time.Since(started).Seconds())
 }

@@ -80,7 +80,7 @@ func TestResetKilled(t *testing.T) {
 		if hits == 0 {
 			t.Errorf("none of %d kills came before the command had ended", rounds)
 		}
-		say("     %d of %d kills in %s hit a running reset", hits, rounds, release)
+		machine.Say("     %d of %d kills in %s hit a running reset", hits, rounds, release)
 	})
 }
 
@@ -120,6 +120,6 @@ func TestResetRacesStart(t *testing.T) {
 		if done == 0 {
 			t.Error("no reset ever succeeded")
 		}
-		say("     %d of %d resets in %s went through", done, rounds, release)
+		machine.Say("     %d of %d resets in %s went through", done, rounds, release)
 	})
 }

@@ -59,5 +59,5 @@ func inside(t *testing.T, m *machine.Machine, pkg, binary string) {
 	if !strings.Contains(string(out), "\n--- PASS: ") {
 		t.Errorf("%s inside: no test ran:\n%s", pkg, out)
 	}
-	say("     %-54s %12.1fs", pkg+" in "+string(m.Suite), time.Since(begin).Seconds())
+	machine.Say("     %-54s %12.1fs", pkg+" in "+string(m.Suite), time.Since(begin).Seconds())
 }
