@@ -152,8 +152,36 @@ func (a *apply) settle(mounted []int, owed bool) error {
 				a.fail(i, err)
 			}
 		}
+		if err := a.seen(mounted); err != nil {
+			return err
+		}
 	}
 	return a.h.owed().clear()
+}
+
+// seenLimit bounds the wait for systemd to see mounts. It may be busy for longer with the mounts of others, which is no
+// failure of ours.
+const seenLimit = 5 * time.Second
+
+// seen waits until systemd has seen what was mounted, so that a "systemctl stop" right after the apply finds it. Nobody
+// waits for an agent.
+func (a *apply) seen(mounted []int) error {
+	if a.opt.Unattended != nil {
+		return nil
+	}
+	var names []string
+	for _, i := range mounted {
+		if a.done(i) {
+			names = append(names, a.p.Changes[i].Unit)
+		}
+	}
+	ctx, cancel := context.WithTimeout(a.work, seenLimit)
+	defer cancel()
+	all, err := a.manager.WaitActive(ctx, names)
+	if err == nil && !all {
+		a.h.Log.Debug("systemd has not seen all mounts yet")
+	}
+	return err
 }
 
 // calmLimit bounds the wait for start jobs on what was mounted. Where they come without end, as from a loop in a script,

@@ -195,31 +195,65 @@ func (m *Manager) unitResult(ctx context.Context, unit string) string {
 // WaitJobs waits until no job is queued or running for the units or overlayd.target, and tells whether there was one.
 // It asks again and again rather than subscribe to signals, see [Watch]: jobs in the way are rare.
 func (m *Manager) WaitJobs(ctx context.Context, names map[string]bool) (waited bool, err error) {
-	const longest = 250 * time.Millisecond
-	for pause := 10 * time.Millisecond; ; pause = min(2*pause, longest) {
-		var jobs []dbus.JobStatus
+	var jobs []dbus.JobStatus
+	done, err := again(ctx, func() (bool, error) {
 		err := m.call(ctx, func(conn *dbus.Conn) (err error) {
 			jobs, err = conn.ListJobsContext(ctx)
 			return err
 		})
-		if err != nil {
-			return waited, fmt.Errorf("cannot ask systemd for its jobs: %w", err)
-		}
 		jobs = slices.DeleteFunc(jobs, func(job dbus.JobStatus) bool {
 			return !names[job.Unit] && job.Unit != units.TargetName
 		})
-		if len(jobs) == 0 {
-			return waited, nil
+		waited = waited || len(jobs) > 0
+		return len(jobs) == 0, err
+	})
+	switch {
+	case err != nil:
+		return waited, fmt.Errorf("cannot ask systemd for its jobs: %w", err)
+	case !done:
+		first := slices.MinFunc(jobs, func(a, b dbus.JobStatus) int { return int(a.Id) - int(b.Id) })
+		return waited, fmt.Errorf("cannot wait for systemd to %s unit %s (job %d is %s, %d in the way): %w; "+
+			"see systemctl list-jobs", first.JobType, first.Unit, first.Id, first.Status, len(jobs), ctx.Err())
+	}
+	return waited, nil
+}
+
+// WaitActive waits until systemd shows all these units as active, or the context ends, and tells whether it does. A
+// mount made by mount(2) is active when systemd has read the mount table, which it does five times a second at most
+// (SYSTEMD_DEFAULT_MOUNT_RATE_LIMIT_BURST, 252 and later). Until then "systemctl stop" of a unit that was
+// replaced may find it inactive, and do nothing.
+func (m *Manager) WaitActive(ctx context.Context, names []string) (bool, error) {
+	left := names
+	done, err := again(ctx, func() (bool, error) {
+		states, err := m.listStates(ctx, left)
+		var down []string
+		for _, name := range left {
+			if states[name].Active != "active" {
+				down = append(down, name)
+			}
 		}
-		waited = true
+		left = down
+		return len(left) == 0, err
+	})
+	if err != nil && ctx.Err() == nil {
+		return false, fmt.Errorf("cannot ask systemd for the state of units: %w", err)
+	}
+	return done, nil
+}
+
+// again asks with growing pauses until the answer is yes, or an error, or the context ends.
+func again(ctx context.Context, ask func() (bool, error)) (bool, error) {
+	const longest = 250 * time.Millisecond
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, longest) {
+		if done, err := ask(); done || err != nil {
+			return done && err == nil, err
+		}
 		timer := time.NewTimer(pause)
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
 			timer.Stop()
-			first := slices.MinFunc(jobs, func(a, b dbus.JobStatus) int { return int(a.Id) - int(b.Id) })
-			return waited, fmt.Errorf("cannot wait for systemd to %s unit %s (job %d is %s, %d in the way): %w; "+
-				"see systemctl list-jobs", first.JobType, first.Unit, first.Id, first.Status, len(jobs), ctx.Err())
+			return false, nil
 		}
 	}
 }
