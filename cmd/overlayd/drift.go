@@ -33,8 +33,8 @@ on errors.`,
 			if asJSON {
 				err = a.writeJSON(newPlanJSON(p, false))
 			} else {
-				a.writePlan(a.out, p, planWords{title: "Drift", inSync: fmt.Sprintf("The host is as it was applied: %s.",
-					count(len(d.Overlays), "overlay"))})
+				a.writePlan(a.out, p, planWords{title: "Drift", looks: true, inSync: fmt.Sprintf(
+					"The host is as it was applied: %s.", count(len(d.Overlays), "overlay"))})
 			}
 			if err == nil && detailed && !p.InSync() {
 				return exitCode(exitDiffers)

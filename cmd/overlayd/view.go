@@ -125,6 +125,7 @@ type planWords struct {
 	title  string      // of the last line
 	inSync string      // where there is nothing to show
 	purge  bool        // what is deleted loses its data
+	looks  bool        // nothing of this can be done by the command
 	always []plan.Kind // are named in the last line even when there is none; nil: what every plan is about
 }
 
@@ -138,7 +139,10 @@ func printPlan(w io.Writer, paint painter, width int, p plan.Plan, words planWor
 			writeChange(w, paint, width, c, words.purge)
 		}
 	}
-	if p.Target == plan.TargetRemove {
+	switch {
+	case p.Target == plan.TargetRemove && words.looks:
+		fmt.Fprintf(w, "  overlayd.target is there, and no unit file of an overlay.\n\n")
+	case p.Target == plan.TargetRemove:
 		fmt.Fprintf(w, "  overlayd.target is removed, as no overlay is left.\n\n")
 	}
 	fmt.Fprintln(w, paint.bold(summary(words, p)))

@@ -71,7 +71,7 @@ func (b *builder) deletion(name string, u UnitFile) *Change {
 		return c
 	}
 	if u.PreventDestroy {
-		c.conflict("prevent_destroy is set: put the block back with prevent_destroy = false and apply, then remove it")
+		c.conflict("prevent_destroy is set: put prevent_destroy = false into its block and apply, then it can go")
 		return c
 	}
 	for _, m := range slices.Backward(stack) {
