@@ -25,6 +25,9 @@ func (a *apply) preflight(waits map[int]string) map[int]string {
 			a.end(i, Failed, err)
 		}
 	}
+	for i, err := range a.lost(failed) {
+		note(i, err)
+	}
 	going := a.going()
 	var trials []int
 	var configs []overlayfs.Config
