@@ -140,7 +140,7 @@ overlay is a systemd mount unit, mounted at boot without any help of overlayd.`,
 	}
 	root.Flags().BoolVar(&showVersion, "version", false, "show the version, as overlayd version does")
 	a.registerGlobal(root.PersistentFlags())
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error { return usageError{err, cmd} })
+	root.SetFlagErrorFunc(wrongOption)
 	group(root, "The host and its spec",
 		a.validateCommand(), a.fmtCommand(), a.planCommand(), a.applyCommand(), a.destroyCommand(), a.driftCommand(),
 		a.statusCommand(), a.agentCommand())
@@ -171,25 +171,80 @@ func (a *app) registerGlobal(flags *pflag.FlagSet) {
 
 // unknownCommand says that root has no command of that name, and which one may have been meant.
 func unknownCommand(root *cobra.Command, name string) error {
-	var names, begun []string
+	var names []string
 	for _, c := range root.Commands() {
-		if !c.IsAvailableCommand() {
-			continue
+		if c.IsAvailableCommand() {
+			names = append(names, c.Name())
 		}
-		names = append(names, c.Name())
-		if strings.HasPrefix(c.Name(), name) {
-			begun = append(begun, c.Name())
-		}
-	}
-	near := suggest.Nearest(name, names...)
-	if len(begun) == 1 {
-		near = begun[0]
 	}
 	hint := ""
-	if near != "" {
+	if near := meant(name, names); near != "" {
 		hint = fmt.Sprintf("; did you mean %q?", near)
 	}
 	return usageError{fmt.Errorf("there is no command %q%s", name, hint), root}
+}
+
+// meant gives the one of names that somebody may have meant who wrote name, "" for none: the only one that begins so,
+// or else the nearest.
+func meant(name string, names []string) string {
+	var begun []string
+	for _, n := range names {
+		if strings.HasPrefix(n, name) {
+			begun = append(begun, n)
+		}
+	}
+	if len(begun) == 1 {
+		return begun[0]
+	}
+	return suggest.Nearest(name, names...)
+}
+
+// wrongOption says what is wrong with an option, in the words of the help, and which one may have been meant.
+func wrongOption(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	var bare *pflag.ValueRequiredError
+	var invalid *pflag.InvalidValueError
+	var malformed *pflag.InvalidSyntaxError
+	switch {
+	case errors.As(err, &unknown):
+		err = unknownOption(cmd, unknown)
+	case errors.As(err, &bare):
+		err = fmt.Errorf("--%s needs a value", bare.GetFlag().Name)
+	case errors.As(err, &invalid):
+		takes := invalid.Unwrap().Error()
+		switch invalid.GetFlag().Value.Type() {
+		case "bool":
+			takes = "it takes true or false, or nothing"
+		case "int":
+			takes = "it takes a number"
+		case "duration":
+			takes = "it takes a time such as 30s"
+		}
+		err = fmt.Errorf("--%s %q: %s", invalid.GetFlag().Name, invalid.GetValue(), takes)
+	case errors.As(err, &malformed):
+		err = fmt.Errorf("%s is no option", malformed.GetSpecifiedFlag())
+	}
+	return usageError{err, cmd}
+}
+
+// unknownOption says that cmd has no such option. What follows one dash may be meant to follow two, as in -target.
+func unknownOption(cmd *cobra.Command, unknown *pflag.NotExistError) error {
+	var names []string
+	cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	name, dashes := unknown.GetSpecifiedName(), "--"
+	if letters := unknown.GetSpecifiedShortnames(); letters != "" {
+		dashes = "-"
+		name, _, _ = strings.Cut(letters, "=")
+	}
+	hint := ""
+	if near := meant(name, names); near != "" && len(name) > 1 {
+		hint = fmt.Sprintf("; did you mean --%s?", near)
+	}
+	return fmt.Errorf("there is no option %s%s%s", dashes, name, hint)
 }
 
 // setUp checks the global flags and starts logging.

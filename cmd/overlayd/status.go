@@ -61,7 +61,7 @@ is not mounted first, until Ctrl-C.`,
 			if asJSON {
 				err = a.writeJSON(a.newStatusJSON(rows))
 			} else {
-				a.writeStatus(rows)
+				a.writeStatus(rows, l.explains())
 			}
 			if err == nil && l.diags.HasErrors() {
 				return exitCode(exitError)
@@ -116,13 +116,52 @@ var stateColours = map[reconcile.State]string{
 }
 
 // writeStatus shows the states to people. A tree has no agent.
-func (a *app) writeStatus(rows []reconcile.Row) {
+func (a *app) writeStatus(rows []reconcile.Row, explains string) {
 	paint, width := painter(a.colour(a.out)), columns(a.out)
 	printStatus(a.out, paint, width, rows)
+	var agent agentView
 	if a.treeRoot() == "" {
-		fmt.Fprintln(a.out)
-		printAgent(a.out, paint, width, readAgent(state.Dir), time.Now())
+		agent = readAgent(state.Dir)
 	}
+	hint := unexplained(rows, agent, explains)
+	if hint != "" || a.treeRoot() == "" {
+		fmt.Fprintln(a.out)
+	}
+	if hint != "" {
+		fmt.Fprintln(a.out, hint)
+	}
+	if a.treeRoot() == "" {
+		printAgent(a.out, paint, width, agent, time.Now())
+	}
+}
+
+// explains is the command that tells why there is a conflict. Without a spec that can be read, plan does not.
+func (l loaded) explains() string {
+	if l.spec == nil || l.diags.HasErrors() {
+		return "overlayd drift"
+	}
+	return "overlayd plan"
+}
+
+// unexplained says how many conflicts there are whose reason the agent does not tell below, and which command does; ""
+// if there are none.
+func unexplained(rows []reconcile.Row, agent agentView, explains string) string {
+	told := map[string]bool{} // mountpoints
+	if agent.running {
+		for _, c := range first(agent.state.Conflicts) {
+			told[c.Mountpoint] = true
+		}
+	}
+	n := 0
+	for _, r := range rows {
+		if r.State == reconcile.StateConflict && !told[r.Mountpoint] {
+			n++
+		}
+	}
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s: %s says why.", count(n, "conflict"), explains)
 }
 
 const noOverlays = "No overlays: nothing is declared, and nothing is applied."

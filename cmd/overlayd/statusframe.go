@@ -14,11 +14,12 @@ import (
 
 // watchView is what status --watch shows: how the host was at a time.
 type watchView struct {
-	at    time.Time
-	host  string
-	rows  []reconcile.Row
-	agent agentView
-	notes []string // what is wrong with the looking itself
+	at       time.Time
+	host     string
+	rows     []reconcile.Row
+	explains string // the command that tells why there is a conflict
+	agent    agentView
+	notes    []string // what is wrong with the looking itself
 }
 
 // frame is the view as the lines of a terminal: at most height of them, none wider than width. What is not mounted
@@ -34,6 +35,9 @@ func (v watchView) frame(paint painter, width, height int) []string {
 	room := max(height-len(out), 0)
 
 	agent := []string{""}
+	if hint := unexplained(v.rows, v.agent, v.explains); hint != "" {
+		agent = append(agent, cut(hint, width))
+	}
 	for _, l := range agentLines(v.agent, width, v.at) {
 		l.text = cut(l.text, width-len(l.lead))
 		agent = append(agent, l.print(paint))

@@ -120,7 +120,7 @@ func (a *app) watchedPaths(args []string, f specFlags) []watch.Path {
 // watchView looks at the host.
 func (a *app) watchView(ctx context.Context, args []string, f specFlags) (watchView, error) {
 	l, rows, err := a.status(ctx, args, f)
-	v := watchView{at: time.Now(), host: a.hostName(), rows: rows, agent: readAgent(state.Dir)}
+	v := watchView{at: time.Now(), host: a.hostName(), rows: rows, agent: readAgent(state.Dir), explains: l.explains()}
 	broken := slices.DeleteFunc(slices.Clone(l.diags), func(d *hcl.Diagnostic) bool { return d.Severity != hcl.DiagError })
 	if len(broken) > 0 {
 		v.notes = append(v.notes, fmt.Sprintf("The spec is left out, as it has %s (overlayd validate). The first: %s",

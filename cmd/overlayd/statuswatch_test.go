@@ -49,6 +49,9 @@ func TestViewWatch(t *testing.T) {
 	show("watch_worse", watched(1000, busyAgent()), false, 80, 12)
 	show("watch_narrow", watched(40, quietAgent()), false, 40, 12)
 	show("watch_none", watched(0, agentView{}), false, 80, 24)
+	blocked := watched(4, agentView{})
+	blocked.explains, blocked.rows[2].State = "overlayd plan", reconcile.StateConflict
+	show("watch_conflict", blocked, false, 80, 24)
 	noted := watched(2, agentView{})
 	noted.notes = []string{"The spec is left out, as it has 2 errors (overlayd validate). The first: x.hcl:3: Unknown " +
 		"attribute: An overlay has no attribute \"lowerdir\"."}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/overlayd/overlayd/internal/agent/state"
 	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/reconcile"
 	"github.com/overlayd/overlayd/internal/reconcile/plan"
@@ -206,6 +207,39 @@ func TestViewStatus(t *testing.T) {
 		State: reconcile.StatePending, View: plan.View{Lowerdirs: []string{"/srv/base"}},
 	})
 	golden(t, "status_long", func(w io.Writer) { printStatus(w, false, 80, rows) })
+}
+
+// A conflict has its reason on the screen, or the command that tells it.
+func TestUnexplained(t *testing.T) {
+	conflict := func(at string) reconcile.Row {
+		return reconcile.Row{Mountpoint: at, State: reconcile.StateConflict}
+	}
+	dead, many := busyAgent(), quietAgent()
+	dead.running = false
+	var rows []reconcile.Row
+	for i := range mostEntries + 2 {
+		at := fmt.Sprint("/srv/", i)
+		rows = append(rows, conflict(at))
+		many.state.Conflicts = append(many.state.Conflicts, state.Pending{Mountpoint: at})
+	}
+	for name, c := range map[string]struct {
+		rows  []reconcile.Row
+		agent agentView
+		want  string
+	}{
+		"none":               {[]reconcile.Row{{State: reconcile.StateMounted}}, agentView{}, ""},
+		"no agent":           {[]reconcile.Row{conflict("/srv/bad")}, agentView{}, "1 conflict: overlayd plan says why."},
+		"the agent tells it": {[]reconcile.Row{conflict("/srv/bad")}, busyAgent(), ""},
+		"an agent that died": {[]reconcile.Row{conflict("/srv/bad")}, dead, "1 conflict: overlayd plan says why."},
+		"the agent does not know yet": {
+			[]reconcile.Row{conflict("/srv/bad"), conflict("/srv/new")}, busyAgent(), "1 conflict: overlayd plan says why.",
+		},
+		"more than the agent shows": {rows, many, "2 conflicts: overlayd plan says why."},
+	} {
+		if got := unexplained(c.rows, c.agent, "overlayd plan"); got != c.want {
+			t.Errorf("%s: %q, want %q", name, got, c.want)
+		}
+	}
 }
 
 func TestWrap(t *testing.T) {

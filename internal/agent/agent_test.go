@@ -295,6 +295,9 @@ func TestFollowsTheSpec(t *testing.T) {
 	s.awaitMounts("b", 0)
 	s.await("reloaded", func() bool { return s.heard("RELOADING=1") && len(s.state().Pending) == 0 })
 	s.awaitMounts("a", 1)
+	if !s.logged(", 1 overlay declared") {
+		t.Error("the log does not say what the policy is now, and how many overlays there are")
+	}
 }
 
 func TestBrokenSpec(t *testing.T) {

@@ -116,8 +116,11 @@ func (a *agent) take(l Loaded, why trigger, now time.Time) {
 		a.backoff.forgive() // somebody wants it tried now
 	}
 	if a.spec.Loaded.IsZero() || a.settings != l.Settings {
-		a.Log.Infof("policy %s, a look at everything each %s, %d overlays declared", l.Settings.Policy, l.Settings.Resync,
-			len(l.Desired.Overlays))
+		declared := fmt.Sprintf("%d overlays", len(l.Desired.Overlays))
+		if len(l.Desired.Overlays) == 1 {
+			declared = "1 overlay"
+		}
+		a.Log.Infof("policy %s, a look at everything each %s, %s declared", l.Settings.Policy, l.Settings.Resync, declared)
 	}
 	a.inForce = a.stamp
 	a.settings, a.desired, a.index = l.Settings, l.Desired, plan.NewIndex(l.Desired)

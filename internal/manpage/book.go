@@ -10,6 +10,7 @@ package manpage
 import (
 	"fmt"
 	"io/fs"
+	"regexp"
 	"slices"
 	"strings"
 	"unicode"
@@ -175,9 +176,13 @@ func join(first, more []section) []section {
 
 func place(s section) int { return slices.Index(last, strings.ToLower(s.title)) }
 
+// snapshot is a version between two releases. Its time of day and commit have no room beside the date: the foot of a
+// page is 80 columns, and the date is in their middle.
+var snapshot = regexp.MustCompile(`^(.*~git\d{8})\..*$`)
+
 // page puts a page together.
 func (b Book) page(name string, number int, short string, sections []section) Page {
-	source := strings.TrimSpace("overlayd " + b.Version)
+	source := strings.TrimSpace("overlayd " + snapshot.ReplaceAllString(b.Version, "$1"))
 	var out strings.Builder
 	out.WriteString("'\\\" t\n") // man runs tbl
 	fmt.Fprintf(&out, ".TH %s %d %s %s\n", quoted(name), number, quoted(b.Date), quoted(source))

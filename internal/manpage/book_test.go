@@ -161,6 +161,29 @@ func TestRefuses(t *testing.T) {
 	}
 }
 
+// TestFoot holds that the version and the date stand apart at the foot of a page, also of a package between releases.
+func TestFoot(t *testing.T) {
+	for version, want := range map[string]string{
+		"1.2.3":                             "overlayd 1.2.3",
+		"1.2.3~rc.1":                        "overlayd 1.2.3~rc.1",
+		"v1.2.3-14-g56c13c4":                "overlayd v1.2.3-14-g56c13c4",
+		"0.1.0~git20261123.203846.1fa1b18":  "overlayd 0.1.0~git20261123",
+		"10.1.0~git20261123.203846.1fa1b18": "overlayd 10.1.0~git20261123",
+	} {
+		pages, err := manpage.Book{Program: program(), Docs: docs(t), Version: version, Date: "2026-01-02"}.Pages()
+		if err != nil {
+			t.Fatal(err)
+		}
+		title, _, _ := strings.Cut(strings.ReplaceAll(pages[0].Text, `\-`, "-"), "\n.nr")
+		if !strings.HasSuffix(strings.ReplaceAll(title, `\(ti`, "~"), ` "2026-01-02" "`+want+`"`) {
+			t.Errorf("%s: the title is %s, want %s", version, title, want)
+		}
+		if room := 80/2 - len("2026-01-02")/2; len(want) >= room {
+			t.Errorf("%s: %q runs into the date, which begins in column %d", version, want, room)
+		}
+	}
+}
+
 // TestDateless holds that without a date the page has none, rather than that of the day.
 func TestDateless(t *testing.T) {
 	pages, err := manpage.Book{Program: program(), Docs: docs(t)}.Pages()
