@@ -65,11 +65,13 @@ var may = map[string][]string{
 	"test/e2e":      {"test/machine"},
 	"test/fleet":    {"test/machine"},
 	"test/demo":     {"test/machine"},
-	"test/bench":    {"test/machine", "test/bench/report", "test/bench/probe"},
+	"test/bench":    {"test/machine", "test/bench/report", "test/bench/probe", "test/bench/scale"},
 	"test/arch":     nil,
 
-	"test/bench/report": nil,
-	"test/bench/probe":  nil, // runs inside of the machine
+	"test/bench/report":       nil,
+	"test/bench/report/chart": nil,
+	"test/bench/scale":        {"test/bench/report", "test/bench/report/chart"},
+	"test/bench/probe":        nil, // runs inside of the machine
 
 	"packaging/deb/licences": nil,
 }

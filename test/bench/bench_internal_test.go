@@ -1,7 +1,9 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -41,6 +43,7 @@ func TestRequests(t *testing.T) {
 		{Storm: &storm{6, time.Second}},
 		{Process: &process{7, true}},
 		{Settle: &settle{8, []int{1, 9}}},
+		{Step: &probe.Step{Way: probe.ByBare, Do: probe.Plan, Overlays: 10, Patience: time.Minute}},
 	} {
 		text, err := json.Marshal(r)
 		if err != nil {
@@ -74,6 +77,71 @@ func TestInside(t *testing.T) {
 	var p probe.Process
 	if err := json.Unmarshal([]byte(out.String()), &p); err != nil || p.Resident == 0 {
 		t.Errorf("answered %q: %v", out.String(), err)
+	}
+}
+
+func TestNumbers(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		want []int
+		ok   bool
+	}{
+		{"", nil, true},
+		{"100", []int{100}, true},
+		{"500,100,500", []int{100, 500}, true},
+		{"100,", nil, false},
+		{"0", nil, false},
+		{"-1", nil, false},
+		{"50001", nil, false},
+		{"1e3", nil, false},
+	} {
+		if got, err := parseNumbers(c.text); !slices.Equal(got, c.want) || (err == nil) != c.ok {
+			t.Errorf("%q: %v, %v", c.text, got, err)
+		}
+	}
+}
+
+// What failed before it had measured anything has no table.
+func TestSingle(t *testing.T) {
+	for _, c := range []struct{ rows, tables int }{{0, 0}, {2, 1}} {
+		run := single(func(context.Context, *env) (report.Table, error) {
+			return report.Table{Rows: make([]report.Row, c.rows)}, os.ErrInvalid
+		})
+		tables, err := run(t.Context(), &env{})
+		if len(tables) != c.tables || !errors.Is(err, os.ErrInvalid) {
+			t.Errorf("%d rows: %d tables, %v", c.rows, len(tables), err)
+		}
+	}
+}
+
+// What an earlier run has written is told again.
+func TestRetell(t *testing.T) {
+	dir := t.TempDir()
+	o := options{from: filepath.Join(dir, "bench.json"), docs: dir}
+	var out strings.Builder
+	if err := retell(o, &out); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("a file that is not there: %v", err)
+	}
+	table := report.Table{Name: "x", Title: "A title", Rows: []report.Row{{Case: "c"}}}
+	r := report.Report{Overlayd: "1.2.3", Tables: []report.Table{table}}
+	if err := save(r, o.from); err != nil {
+		t.Fatal(err)
+	}
+	if err := retell(o, &out); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(out.String(), "A title") {
+		t.Errorf("told as\n%s", out.String())
+	}
+	text, err := os.ReadFile(filepath.Join(dir, "benchmarks.md"))
+	if err != nil || !strings.Contains(string(text), "1.2.3") {
+		t.Errorf("the page is %q, %v", text, err)
+	}
+	if err := os.WriteFile(o.from, []byte("{"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := retell(o, &out); err == nil || !strings.Contains(err.Error(), o.from) {
+		t.Errorf("a file that is no report: %v", err)
 	}
 }
 

@@ -31,37 +31,42 @@ type env struct {
 }
 
 // measure makes one measurement on a machine of its own.
-func (e *env) measure(ctx context.Context, s scenario) (t report.Table, err error) {
+func (e *env) measure(ctx context.Context, s scenario) (tables []report.Table, err error) {
 	e.say("booting")
-	image := machine.Image{Suite: e.suite, Debs: []string{e.deb}}
+	image := machine.Image{Suite: e.suite, Packages: s.packages, Debs: []string{e.deb}}
 	if e.m, err = e.store.NewFrom(ctx, image, "bench"); err != nil {
-		return t, err
+		return nil, err
 	}
 	defer func() { err = errors.Join(err, e.m.Close()) }()
 	if err := e.install(); err != nil {
-		return t, err
+		return nil, err
 	}
 	if _, err := e.m.Boot(ctx); err != nil {
-		return t, err
+		return nil, err
 	}
-	t, err = e.run(ctx, s)
+	tables, err = e.run(ctx, s)
 	if err != nil && ctx.Err() == nil {
 		e.explain(ctx)
 	}
-	return t, err
+	return tables, err
 }
 
-func (e *env) run(ctx context.Context, s scenario) (t report.Table, err error) {
+func (e *env) run(ctx context.Context, s scenario) (tables []report.Table, err error) {
 	e.system, err = e.sh(ctx, `. /etc/os-release; set -- $(systemctl --version); echo "Debian $VERSION_ID, systemd $2"`)
 	if err != nil {
-		return t, err
+		return nil, err
 	}
 	if _, err := e.sh(ctx, "mkdir -p /etc/overlayd "+base+"/lower "+base+"/m"); err != nil {
-		return t, err
+		return nil, err
 	}
-	t, err = s.run(ctx, e)
-	t.Name, t.System = s.name, e.system
-	return t, err
+	tables, err = s.run(ctx, e)
+	for i := range tables {
+		if tables[i].Name == "" {
+			tables[i].Name = s.name
+		}
+		tables[i].System = e.system
+	}
+	return tables, err
 }
 
 func (e *env) install() error {
@@ -86,19 +91,11 @@ func (e *env) say(format string, args ...any) {
 	fmt.Fprintf(e.out, "# %s, %s: %s\n", e.suite, e.name, fmt.Sprintf(format, args...))
 }
 
-// base is where everything is: on the disk of the machine, as clients are.
-const base = "/srv/bench"
+const base = probe.Base
 
-// declare makes the spec have n overlays, each with directories of its own on one lowerdir.
+// declare makes the spec have n overlays.
 func (e *env) declare(ctx context.Context, n int) error {
-	return e.m.WriteFile(ctx, "/etc/overlayd/bench.hcl", fmt.Appendf(nil, `overlay "client" {
-  for_each   = toset([for i in range(%d) : format("%%05d", i)])
-  lowerdirs  = ["%[2]s/lower"]
-  upperdir   = "%[2]s/upper/${each.key}"
-  workdir    = "%[2]s/scratch/${each.key}"
-  mountpoint = "%[2]s/m/${each.key}"
-}
-`, n, base), 0o644)
+	return e.m.WriteFile(ctx, "/etc/overlayd/bench.hcl", probe.Spec(n), 0o644)
 }
 
 // overlays brings n overlays up, by the agent, which runs then, and waits until it and systemd are at rest.

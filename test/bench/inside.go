@@ -25,6 +25,7 @@ type request struct {
 	Drop    *drop         `json:"drop,omitempty"`    // by samples
 	Storm   *storm        `json:"storm,omitempty"`   // by a probe.Damage
 	Process *process      `json:"process,omitempty"` // by a probe.Process
+	Step    *probe.Step   `json:"step,omitempty"`    // by a probe.Took
 	Settle  *settle       `json:"settle,omitempty"`
 }
 
@@ -94,6 +95,8 @@ func (r request) do(ctx context.Context) (any, error) {
 			err = probe.ResetPeak(r.Process.PID)
 		}
 		return p, err
+	case r.Step != nil:
+		return r.Step.Run(ctx)
 	case r.Settle != nil:
 		if err := probe.Mounted(ctx, r.Settle.Mounts, stuck); err != nil {
 			return nil, err

@@ -28,13 +28,7 @@ func spec(ctx context.Context, e *env) (report.Table, error) {
 			name := fmt.Sprintf("new_%d_%d", n, i)
 			d.Files = append(d.Files, probe.File{
 				Path: "/etc/overlayd/" + name + ".hcl", Mountpoint: base + "/m/" + name,
-				Text: fmt.Sprintf(`overlay "%[1]s" {
-  lowerdirs  = ["%[2]s/lower"]
-  upperdir   = "%[2]s/upper/%[1]s"
-  workdir    = "%[2]s/scratch/%[1]s"
-  mountpoint = "%[2]s/m/%[1]s"
-}
-`, name, base),
+				Text: string(probe.SpecOfOne(name, base+"/lower")),
 			})
 		}
 		e.say("%d files", e.few())

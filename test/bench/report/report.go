@@ -1,21 +1,19 @@
 package report
 
 import (
-	"encoding/json"
-	"fmt"
-	"io"
 	"slices"
 	"time"
 )
 
 // Report is what one run measured, and where.
 type Report struct {
-	Overlayd string    // version
-	Kernel   string    // release
-	CPUs     int       // of the machine that everything ran on
-	Started  time.Time // of the first measurement
-	Load     []float64 // load averages of the last minute, before each table and at the end: was the machine quiet?
-	Tables   []Table
+	Overlayd  string    // version
+	Kernel    string    // release
+	Processor string    // by its maker's name, of the machine that everything ran on
+	CPUs      int       // of it
+	Started   time.Time // of the first measurement
+	Load      []float64 // load averages of the last minute, before each table and at the end: was the machine quiet?
+	Tables    []Table
 }
 
 // Table is one measurement.
@@ -35,6 +33,7 @@ type Row struct {
 	Subject  string // who or what was measured: "agent"
 	Unit     Unit
 	Samples  []float64 // in base units, in the order they were taken
+	Failed   string    // why there are no more samples, or ""
 }
 
 // Ratio compares the median of a row with that of the baseline in the same case. There is none without a baseline that
@@ -54,69 +53,4 @@ func (t Table) Ratio(r Row) (ratio float64, ok bool) {
 		return 0, false
 	}
 	return Median(r.Samples) / base, true
-}
-
-const formatVersion = "1.0"
-
-type jsonReport struct {
-	FormatVersion string      `json:"format_version"`
-	Overlayd      string      `json:"overlayd"`
-	Kernel        string      `json:"kernel"`
-	CPUs          int         `json:"cpus"`
-	Started       time.Time   `json:"started"`
-	Load          []float64   `json:"load"`
-	Measurements  []jsonTable `json:"measurements"`
-}
-
-type jsonTable struct {
-	Name     string    `json:"name"`
-	Title    string    `json:"title"`
-	System   string    `json:"system"`
-	Baseline *string   `json:"baseline"`
-	Rows     []jsonRow `json:"rows"`
-}
-
-type jsonRow struct {
-	Case     string    `json:"case"`
-	Overlays int       `json:"overlays"`
-	Subject  string    `json:"subject"`
-	Unit     Unit      `json:"unit"`
-	Count    int       `json:"count"`
-	Median   float64   `json:"median"`
-	P90      float64   `json:"p90"`
-	Max      float64   `json:"max"`
-	Ratio    *float64  `json:"ratio"`
-	Samples  []float64 `json:"samples"`
-}
-
-// WriteJSON writes everything, in base units: seconds, bytes, shares of one.
-func (r Report) WriteJSON(w io.Writer) error {
-	out := jsonReport{
-		FormatVersion: formatVersion, Overlayd: r.Overlayd, Kernel: r.Kernel, CPUs: r.CPUs, Started: r.Started,
-		Load: append([]float64{}, r.Load...), Measurements: []jsonTable{},
-	}
-	for _, t := range r.Tables {
-		table := jsonTable{Name: t.Name, Title: t.Title, System: t.System, Rows: []jsonRow{}}
-		if t.Baseline != "" {
-			table.Baseline = &t.Baseline
-		}
-		for _, row := range t.Rows {
-			j := jsonRow{
-				Case: row.Case, Overlays: row.Overlays, Subject: row.Subject, Unit: row.Unit, Count: len(row.Samples),
-				Median: Median(row.Samples), P90: Percentile(row.Samples, 90), Max: Percentile(row.Samples, 100),
-				Samples: append([]float64{}, row.Samples...),
-			}
-			if ratio, ok := t.Ratio(row); ok {
-				j.Ratio = &ratio
-			}
-			table.Rows = append(table.Rows, j)
-		}
-		out.Measurements = append(out.Measurements, table)
-	}
-	e := json.NewEncoder(w)
-	e.SetIndent("", "  ")
-	if err := e.Encode(out); err != nil {
-		return fmt.Errorf("cannot write what was measured: %w", err)
-	}
-	return nil
 }

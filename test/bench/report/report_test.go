@@ -93,6 +93,10 @@ func TestUnits(t *testing.T) {
 		{report.Bytes, 3 << 40, "3,072 GiB"},
 		{report.Share, 0.0951, "9.51 %"},
 		{report.Share, 1.5, "150 %"},
+		{report.Times, 0.5, "0.50"},
+		{report.Times, 0.0123, "0.012"},
+		{report.Times, 0.00123, "0.0012"},
+		{report.Times, 12.34, "12.3"},
 		{report.Count, 0, "0"},
 		{report.Count, 7, "7"},
 		{report.Count, 1234567, "1,234,567"},
@@ -114,8 +118,8 @@ func TestUnits(t *testing.T) {
 func example() report.Report {
 	const few, many = "10 overlays", "1,000, 8 namespaces"
 	return report.Report{
-		Overlayd: "1.2.3", Kernel: "6.18.5", CPUs: 2, Started: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC),
-		Load: []float64{0.25, 1},
+		Overlayd: "1.2.3", Kernel: "6.18.5", Processor: "A <b> & c", CPUs: 2,
+		Started: time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC), Load: []float64{0.25, 1},
 		Tables: []report.Table{
 			{
 				Name: "reaction", Title: "A mount is taken away: until it is back", System: "Debian 13, systemd 257",
@@ -123,25 +127,26 @@ func example() report.Report {
 				Note: "The clock starts before umount2(2), and the bare loop does nothing but to wait for the mount table " +
 					"and to call mount(2).",
 				Rows: []report.Row{
-					{few, 10, "agent", report.Seconds, []float64{0.002, 0.001, 0.0035}},
-					{few, 10, "bare loop", report.Seconds, []float64{0.00025, 0.0002, 0.00031}},
-					{few, 10, "systemctl start", report.Seconds, []float64{0.0251, 0.0192, 1.23}},
-					{many, 1000, "agent", report.Seconds, []float64{0.0123}},
-					{many, 1000, "none", report.Seconds, nil},
+					{few, 10, "agent", report.Seconds, []float64{0.002, 0.001, 0.0035}, ""},
+					{few, 10, "bare loop", report.Seconds, []float64{0.00025, 0.0002, 0.00031}, ""},
+					{few, 10, "systemctl start", report.Seconds, []float64{0.0251, 0.0192, 1.23}, ""},
+					{many, 1000, "agent", report.Seconds, []float64{0.0123}, ""},
+					{many, 1000, "none", report.Seconds, nil, ""},
+					{many, 1000, "broken", report.Seconds, nil, "cannot start: it has another opinion on what there is to do"},
 				},
 			},
 			{
 				Name: "idle", Title: "60 s without an event, 1,000 overlays", System: "Debian 13, systemd 257",
 				Rows: []report.Row{
-					{"agent", 1000, "CPU", report.Seconds, []float64{0}},
-					{"agent", 1000, "memory", report.Bytes, []float64{23456789}},
+					{"agent", 1000, "CPU", report.Seconds, []float64{0}, ""},
+					{"agent", 1000, "memory", report.Bytes, []float64{23456789}, ""},
 				},
 			},
 			{
 				Name: "long", Title: strings.Repeat("long ", 14) + "title", System: "Debian 12, systemd 252", Baseline: "b",
 				Rows: []report.Row{
-					{"a case that takes much of the line", 1, "a", report.Seconds, []float64{4, 2}},
-					{"a case that takes much of the line", 1, "b and " + strings.Repeat("c", 20), report.Seconds, []float64{2}},
+					{"a case that takes much of the line", 1, "a", report.Seconds, []float64{4, 2}, ""},
+					{"a case that takes much of the line", 1, "b and " + strings.Repeat("c", 20), report.Seconds, []float64{2}, ""},
 				},
 			},
 		},
@@ -195,6 +200,29 @@ func TestJSON(t *testing.T) {
 	}
 	if s := b.String(); strings.Contains(s, "null") {
 		t.Errorf("lists without an entry are not empty lists:\n%s", s)
+	}
+}
+
+// What was written is read back, and written again the same.
+func TestReadJSON(t *testing.T) {
+	var first, second bytes.Buffer
+	if err := example().WriteJSON(&first); err != nil {
+		t.Fatal(err)
+	}
+	back, err := report.ReadJSON(bytes.NewReader(first.Bytes()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := back.WriteJSON(&second); err != nil {
+		t.Fatal(err)
+	}
+	if first.String() != second.String() {
+		t.Errorf("read back as\n%s", second.String())
+	}
+	for _, text := range []string{"", "{}", `{"format_version": "9"}`} {
+		if _, err := report.ReadJSON(strings.NewReader(text)); err == nil {
+			t.Errorf("%q is no error", text)
+		}
 	}
 }
 

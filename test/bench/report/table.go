@@ -10,7 +10,7 @@ import (
 const width = 80
 
 // Write writes a table for people, with an empty line after it. Where more than one sample was taken of something,
-// there are median, 90th percentile and maximum.
+// there are median, 90th percentile and maximum. What has failed is told below it.
 func (t Table) Write(w io.Writer) error {
 	var lines []string
 	lines = append(lines, ends(t.Title, t.System)...)
@@ -28,6 +28,11 @@ func (t Table) Write(w io.Writer) error {
 		lines = append(lines, line(row, widths)...)
 	}
 	lines = append(lines, wrap(t.Note)...)
+	for _, r := range t.Rows {
+		if r.Failed != "" {
+			lines = append(lines, wrap(fmt.Sprintf("%s, %s: %s", r.Case, r.Subject, r.Failed))...)
+		}
+	}
 	if _, err := fmt.Fprintln(w, strings.Join(append(lines, ""), "\n")); err != nil {
 		return fmt.Errorf("cannot write a table: %w", err)
 	}
@@ -61,20 +66,23 @@ func (t Table) cells() [][]string {
 		}
 		last = r.Case
 		value := "-"
-		if len(r.Samples) > 0 {
-			value = r.Unit.text(Median(r.Samples))
+		switch {
+		case len(r.Samples) > 0:
+			value = r.Unit.Text(Median(r.Samples))
+		case r.Failed != "":
+			value = "failed"
 		}
 		row = append(row, value)
 		switch {
 		case len(r.Samples) > 1:
-			row = append(row, r.Unit.text(Percentile(r.Samples, 90)), r.Unit.text(Percentile(r.Samples, 100)))
+			row = append(row, r.Unit.Text(Percentile(r.Samples, 90)), r.Unit.Text(Percentile(r.Samples, 100)))
 		case several:
 			row = append(row, "", "")
 		}
 		if t.Baseline != "" {
 			cell := ""
 			if ratio, ok := t.Ratio(r); ok {
-				cell = digits(ratio)
+				cell = Times.Text(ratio)
 			}
 			row = append(row, cell)
 		}

@@ -14,10 +14,11 @@ const (
 	Bytes   Unit = "bytes"
 	Share   Unit = "share" // of one, such as of one CPU
 	Count   Unit = "count"
+	Times   Unit = "times" // so many times as much
 )
 
-// text writes a value for people: three digits, and a unit that keeps them near 1.
-func (u Unit) text(v float64) string {
+// Text writes a value for people: three digits, and a unit that keeps them near 1.
+func (u Unit) Text(v float64) string {
 	switch u {
 	case Seconds:
 		return scaled(v*1e9, 1000, "ns", "µs", "ms", "s")
@@ -25,6 +26,8 @@ func (u Unit) text(v float64) string {
 		return scaled(v, 1024, "B", "KiB", "MiB", "GiB")
 	case Share:
 		return digits(v*100) + " %"
+	case Times:
+		return digits(v)
 	default:
 		return Number(v)
 	}
@@ -49,6 +52,10 @@ func digits(v float64) string {
 		decimals = 0
 	case a >= 9.995:
 		decimals = 1
+	case a < 0.00995:
+		decimals = 4
+	case a < 0.0995:
+		decimals = 3
 	}
 	if decimals == 0 {
 		return Number(v)
