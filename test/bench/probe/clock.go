@@ -59,7 +59,9 @@ func (f site) clock(ctx context.Context, w work) (took Took, err error) {
 	if err := <-seen; err != nil {
 		return took, err
 	}
-	took.Seen = at.Sub(begun).Seconds()
+	if w.watch != "" {
+		took.Seen = at.Sub(begun).Seconds()
+	}
 	if m == nil {
 		return took, nil
 	}
