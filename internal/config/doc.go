@@ -4,11 +4,12 @@
 // [Load] finds and reads the files; everything after that depends on what was
 // read and on [Inputs] alone. A spec passes through these steps:
 //
-//   - declare (module.go, schema.go): blocks and attributes, known or not
+//   - declare (parse.go, module.go, schema.go): blocks and attributes, known or
+//     not
 //   - check (refs.go): every name that is referred to exists
 //   - variables (values.go): values from outside, converted to their types
-//   - resolve (graph.go, eval.go, instances.go): locals, lowerdirs and the
-//     mountpoints of overlays, what is used before what uses it
+//   - resolve (graph.go, eval.go, template.go, instances.go, foreach.go): locals,
+//     lowerdirs and the mountpoints of overlays, what is used before what uses it
 //   - build (overlay.go, options.go, agent.go): the rest of every overlay, and
 //     the settings
 //   - relate (overlaps.go, stacking.go): overlays against each other

@@ -5,20 +5,24 @@ import (
 	"slices"
 
 	"github.com/hashicorp/hcl/v2"
+	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/convert"
 )
 
-// evaluator evaluates attributes for one block, or one instance of it.
+// evaluator evaluates attributes for one block, or one instance of it after the
+// other.
 //
 // Whatever cannot be evaluated has been reported and is unknown from there on.
 // Unknown values spread by themselves and nothing is reported of them, so one
 // mistake gives one diagnostic.
 type evaluator struct {
-	m        *module
-	ctx      *hcl.EvalContext
-	address  Address
-	instance bool
+	m     *module
+	attrs []*attr
+	block *hcl.EvalContext // nil until something asks for it
+	inst  *instance        // nil for the block
+	// each is the context that knows each, nil until something asks for it.
+	each *hcl.EvalContext
 	// last is the attribute evaluated last, which is often asked for again.
 	last     *attr
 	lastMemo memo
@@ -33,36 +37,59 @@ type memo struct {
 // evaluator returns one that knows what the given attributes refer to, and
 // nothing else: a spec may have 10,000 locals and use two of them here.
 func (m *module) evaluator(attrs ...*attr) *evaluator {
+	return &evaluator{m: m, attrs: attrs}
+}
+
+// blockCtx returns what expressions are evaluated in that know nothing of each.
+func (e *evaluator) blockCtx() *hcl.EvalContext {
+	if e.block != nil {
+		return e.block
+	}
 	found := map[string]map[string]cty.Value{}
-	for _, a := range attrs {
+	for _, a := range e.attrs {
 		if a == nil {
 			continue
 		}
 		for _, r := range a.refs {
-			if found[r.node.kind] == nil {
-				found[r.node.kind] = map[string]cty.Value{}
+			if found[r.to.kind] == nil {
+				found[r.to.kind] = map[string]cty.Value{}
 			}
-			if v, ok := m.values[r.node]; ok {
-				found[r.node.kind][r.node.name] = v
-			} else {
-				found[r.node.kind][r.node.name] = cty.DynamicVal
-			}
+			found[r.to.kind][r.to.name] = r.to.known()
 		}
 	}
-	vars := map[string]cty.Value{"host": m.host}
+	vars := map[string]cty.Value{"host": e.m.host}
 	for kind, values := range found {
 		vars[kind] = cty.ObjectVal(values)
 	}
-	return &evaluator{m: m, ctx: &hcl.EvalContext{Variables: vars, Functions: m.funcs}}
+	e.block = &hcl.EvalContext{Variables: vars, Functions: e.m.funcs}
+	return e.block
 }
 
-// forInstance returns an evaluator that knows each, too.
-func (e *evaluator) forInstance(a Address, each cty.Value) *evaluator {
-	ctx := e.ctx.NewChild()
-	if each != cty.NilVal {
-		ctx.Variables = map[string]cty.Value{"each": each}
+// known is the value of a node as far as it is known.
+func (d *declaration) known() cty.Value {
+	if d.value == cty.NilVal {
+		return cty.DynamicVal
 	}
-	return &evaluator{m: e.m, ctx: ctx, address: a, instance: true}
+	return d.value
+}
+
+// enter turns to an instance.
+func (e *evaluator) enter(inst *instance) {
+	e.inst, e.each, e.last = inst, nil, nil
+}
+
+// ctx returns what expressions are evaluated in.
+func (e *evaluator) ctx() *hcl.EvalContext {
+	if e.inst == nil || e.inst.value == cty.NilVal {
+		return e.blockCtx()
+	}
+	if e.each == nil {
+		e.each = e.blockCtx().NewChild()
+		e.each.Variables = map[string]cty.Value{"each": cty.ObjectVal(map[string]cty.Value{
+			"key": cty.StringVal(e.inst.overlay.Address.Key), "value": e.inst.value,
+		})}
+	}
+	return e.each
 }
 
 // value evaluates an attribute. It returns false when the value is unknown or
@@ -80,13 +107,7 @@ func (e *evaluator) value(a *attr) (cty.Value, bool) {
 	if e.last == a {
 		return e.lastMemo.val, e.lastMemo.ok
 	}
-	v, diags := a.expr.Value(e.ctx)
-	if diags.HasErrors() {
-		v = cty.DynamicVal
-		if !e.unknownInstance(a) {
-			e.reportAll(a, diags)
-		}
-	}
+	v := e.evaluate(a)
 	ok := v.IsWhollyKnown() && !v.IsNull()
 	e.last, e.lastMemo = a, memo{v, ok}
 	if !a.each {
@@ -95,15 +116,67 @@ func (e *evaluator) value(a *attr) (cty.Value, bool) {
 	return v, ok
 }
 
+func (e *evaluator) evaluate(a *attr) cty.Value {
+	if a.each && e.inst != nil {
+		if !a.compiled {
+			a.compiled, a.template = true, compile(a.expr, e.blockCtx())
+		}
+		if a.template != nil {
+			if v, ok := a.template.render(e.inst); ok {
+				return v
+			}
+		}
+	}
+	if v, ok := e.m.direct(a.expr); ok {
+		return v
+	}
+	v, diags := a.expr.Value(e.ctx())
+	if diags.HasErrors() {
+		v = cty.DynamicVal
+		if !e.unknownInstance(a) {
+			e.reportAll(a, diags)
+		}
+	}
+	return v
+}
+
+// direct gives the value of an expression that is a text, the name of a node, or
+// a list of these, for which a context with all that a block refers to would be
+// the most part of the work.
+func (m *module) direct(expr hclsyntax.Expression) (cty.Value, bool) {
+	switch x := expr.(type) {
+	case *hclsyntax.TemplateExpr:
+		if x.IsStringLiteral() {
+			v, diags := x.Parts[0].Value(nil)
+			return v, len(diags) == 0
+		}
+	case *hclsyntax.ScopeTraversalExpr:
+		if d := m.nodes[node{x.Traversal.RootName(), attrName(x.Traversal, 1)}]; d != nil && len(x.Traversal) == 2 {
+			return d.known(), true
+		}
+	case *hclsyntax.TupleConsExpr:
+		values := make([]cty.Value, len(x.Exprs))
+		for i, el := range x.Exprs {
+			v, ok := m.direct(el)
+			if !ok {
+				return cty.NilVal, false
+			}
+			values[i] = v
+		}
+		return cty.TupleVal(values), true
+	}
+	return cty.NilVal, false
+}
+
 // unknownInstance replaces the general message about an index that does not
 // exist when it is the key of an overlay.
 func (e *evaluator) unknownInstance(a *attr) bool {
 	for _, r := range a.refs {
-		if r.node.kind != kindOverlay || len(r.rest) == 0 {
+		if r.to.kind != kindOverlay || len(r.rest) == 0 {
 			continue
 		}
 		index, ok := r.rest[0].(hcl.TraverseIndex)
-		v := e.m.values[r.node]
+		v := r.to.value
 		if !ok || index.Key.Type() != cty.String || v == cty.NilVal || !v.IsKnown() || !v.CanIterateElements() {
 			continue
 		}
@@ -115,7 +188,7 @@ func (e *evaluator) unknownInstance(a *attr) bool {
 			keys = append(keys, k)
 		}
 		key := index.Key.AsString()
-		e.report(a, problem(r.rng, "Unknown reference", "%s has no instance %s.%s", r.node, quote(key),
+		e.report(a, problem(r.rng, "Unknown reference", "%s has no instance %s.%s", r.to, quote(key),
 			e.m.suggest.didYouMean(key, keys)))
 		return true
 	}
@@ -136,14 +209,14 @@ func (e *evaluator) report(a *attr, d *hcl.Diagnostic) {
 	if d.Context == nil {
 		d.Context = &a.rng
 	}
-	if !e.instance || !a.each {
+	if e.inst == nil || !a.each {
 		e.m.diags.add(d)
 		return
 	}
 	if d.Expression == nil {
-		d.Expression, d.EvalContext = a.expr, e.ctx
+		d.Expression, d.EvalContext = a.expr, e.ctx()
 	}
-	e.m.diags.addFor(e.address, d)
+	e.m.diags.addFor(e.inst.overlay.Address, d)
 }
 
 func (e *evaluator) reportAll(a *attr, diags hcl.Diagnostics) {

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -19,110 +20,111 @@ const (
 // resolveAll evaluates everything that can be referred to, what is used before
 // what uses it.
 func (m *module) resolveAll() {
-	nodes := slices.Clone(m.order)
-	slices.SortFunc(nodes, func(a, b node) int {
-		return strings.Compare(a.String(), b.String())
+	all := slices.Clone(m.order)
+	slices.SortFunc(all, func(a, b *declaration) int {
+		return cmp.Or(strings.Compare(a.kind, b.kind), strings.Compare(a.name, b.name))
 	})
-	for _, n := range nodes {
-		m.resolve(n)
+	for _, d := range all {
+		m.resolve(d)
 	}
 }
 
-func (m *module) resolve(n node) {
-	switch m.state[n] {
+func (m *module) resolve(d *declaration) {
+	switch d.state {
 	case visited:
 		return
 	case visiting:
-		m.reportCycle(m.path[slices.Index(m.path, n):])
+		m.reportCycle(m.path[slices.Index(m.path, d):])
 		return
 	case unvisited:
 	}
-	m.state[n] = visiting
-	m.path = append(m.path, n)
-	for _, a := range m.needs(n) {
+	d.state = visiting
+	m.path = append(m.path, d)
+	for _, a := range d.needs() {
+		if a == nil {
+			continue
+		}
 		for _, r := range a.refs {
-			m.resolve(r.node)
+			m.resolve(r.to)
 		}
 	}
 	m.path = m.path[:len(m.path)-1]
-	m.state[n] = visited
-	if m.cyclic[n] {
+	d.state = visited
+	if d.cyclic {
 		// Unknown, which makes everything that uses it unknown and reports nothing.
-		m.values[n] = cty.DynamicVal
+		d.value = cty.DynamicVal
 		return
 	}
-	m.values[n] = m.compute(n)
+	m.compute(d)
 }
 
-// needs returns the attributes on which the value of a node depends. Those that
-// nobody can refer to, such as the lowerdirs of an overlay, are not among them:
-// two overlays may well name each other's mountpoints.
-func (m *module) needs(n node) []*attr {
-	decl := m.nodes[n]
-	var attrs []*attr
-	switch n.kind {
+// needs returns the attributes on which the value of a node depends, nil for
+// those that are not there. Those that nobody can refer to, such as the
+// lowerdirs of an overlay, are not among them: two overlays may well name each
+// other's mountpoints.
+func (d *declaration) needs() [2]*attr {
+	switch d.kind {
 	case "local":
-		return []*attr{decl.local}
+		return [2]*attr{d.local}
 	case kindLowerdir:
-		attrs = []*attr{decl.block.attrs["path"]}
+		return [2]*attr{d.block.attr("path")}
 	case kindOverlay:
-		attrs = []*attr{decl.block.attrs["for_each"], decl.block.attrs["mountpoint"]}
+		return [2]*attr{d.block.attr("for_each"), d.block.attr("mountpoint")}
 	}
-	return slices.DeleteFunc(attrs, func(a *attr) bool { return a == nil })
+	return [2]*attr{}
 }
 
-func (m *module) compute(n node) cty.Value {
-	decl := m.nodes[n]
-	switch n.kind {
-	case "var":
-		return m.values[n] // set before
+func (m *module) compute(d *declaration) {
+	switch d.kind {
+	case "var": // set before
 	case "local":
-		e := m.evaluator(decl.local)
-		v, _ := e.value(decl.local)
-		return v
+		d.value, d.set = m.local(d.local)
 	case kindLowerdir:
-		return m.lowerdir(decl.block)
+		d.value = m.lowerdir(d.block)
 	default:
-		return m.mountpoints(decl.block)
+		d.value = m.mountpoints(d)
 	}
 }
 
 // reportCycle tells of a cycle once, from whichever of its nodes it was entered.
-func (m *module) reportCycle(cycle []node) {
-	if !slices.ContainsFunc(cycle, func(n node) bool { return !m.cyclic[n] }) {
+func (m *module) reportCycle(cycle []*declaration) {
+	if !slices.ContainsFunc(cycle, func(d *declaration) bool { return !d.cyclic }) {
 		return
 	}
 	first := 0
-	for i, n := range cycle {
-		m.cyclic[n] = true
-		if before(m.nodes[n].rng, m.nodes[cycle[first]].rng) {
+	for i, d := range cycle {
+		d.cyclic = true
+		if before(d.rng, cycle[first].rng) {
 			first = i
 		}
 	}
 	cycle = append(slices.Clone(cycle[first:]), cycle[:first]...)
 	steps := make([]string, 0, len(cycle)+1)
 	var subject hcl.Range
-	for i, n := range cycle {
-		r := m.referenceTo(n, cycle[(i+1)%len(cycle)])
+	for i, d := range cycle {
+		r := d.referenceTo(cycle[(i+1)%len(cycle)])
 		if i == 0 {
 			subject = r
 		}
-		steps = append(steps, n.String()+" ("+place(r)+")")
+		steps = append(steps, d.String()+" ("+place(r)+")")
 	}
 	steps = append(steps, cycle[0].String())
 	m.diags.add(problem(subject, "Cycle", "These depend on each other: %s.", strings.Join(steps, " -> ")))
 }
 
 // referenceTo returns where one node refers to another.
-func (m *module) referenceTo(from, to node) hcl.Range {
-	for _, a := range m.needs(from) {
+func (d *declaration) referenceTo(to *declaration) hcl.Range {
+	for _, a := range d.needs() {
+		if a == nil {
+			continue
+		}
 		for _, r := range a.refs {
-			if r.node == to {
+			if r.to == to {
 				return r.rng
 			}
 		}
 	}
-	return m.nodes[from].rng
+	return d.rng
 }
 
 func before(a, b hcl.Range) bool {

@@ -5,18 +5,15 @@ import (
 	"github.com/zclconf/go-cty/cty"
 )
 
-// maxInstances bounds for_each, far above what a kernel mounts.
-const maxInstances = 1_000_000
-
 // instance is one overlay of a block on its way to the spec.
 type instance struct {
 	overlay *Overlay
-	each    cty.Value // cty.NilVal without for_each
+	value   cty.Value // each.value, cty.NilVal without for_each
 }
 
 // lowerdir checks the path of a lowerdir and returns what refers to it sees.
 func (m *module) lowerdir(b *block) cty.Value {
-	a := b.attrs["path"]
+	a := b.attr("path")
 	if a == nil {
 		return cty.DynamicVal
 	}
@@ -33,34 +30,35 @@ func (m *module) lowerdir(b *block) cty.Value {
 
 // mountpoints makes the instances of an overlay, with nothing but their
 // mountpoints, and returns what refers to them sees.
-func (m *module) mountpoints(b *block) cty.Value {
-	e := m.evaluator(b.attrs["for_each"], b.attrs["mountpoint"])
+func (m *module) mountpoints(d *declaration) cty.Value {
+	b := d.block
+	a := b.attr("mountpoint")
+	e := m.evaluator(b.attr("for_each"), a)
 	instances, ok := m.expand(b, e)
 	if !ok {
 		return cty.DynamicVal
 	}
-	m.instances[b.name] = instances
-	a := b.attrs["mountpoint"]
+	d.instances = instances
 	for _, inst := range instances {
 		o := inst.overlay
 		o.Range, o.MountpointRange, o.Source = b.header, b.header, m.abs[b.header.Filename]
 		if a == nil {
 			continue
 		}
-		ie := e.forInstance(o.Address, inst.each)
+		e.enter(inst)
 		o.MountpointRange = a.expr.Range()
-		if ie.unset(a) {
-			ie.invalid(a, "An overlay needs a mountpoint; this is null.")
+		if e.unset(a) {
+			e.invalid(a, "An overlay needs a mountpoint; this is null.")
 		}
-		if p, ok := ie.path(a, anyPath); ok {
+		if p, ok := e.path(a, anyPath); ok {
 			if reason := systemPathProblem(p); reason != "" {
-				ie.invalid(a, "Nothing may be mounted at %s: it %s.", quote(p), reason)
+				e.invalid(a, "Nothing may be mounted at %s: it %s.", quote(p), reason)
 				continue
 			}
 			o.Mountpoint = p
 		}
 	}
-	if !m.used[node{kindOverlay, b.name}] {
+	if !d.used {
 		return cty.DynamicVal
 	}
 	return visible(b, instances)
@@ -75,7 +73,7 @@ func visible(b *block, instances []*instance) cty.Value {
 		}
 		return cty.ObjectVal(map[string]cty.Value{"mountpoint": v})
 	}
-	if b.attrs["for_each"] == nil {
+	if b.attr("for_each") == nil {
 		return one(instances[0].overlay)
 	}
 	if len(instances) == 0 {
@@ -86,50 +84,6 @@ func visible(b *block, instances []*instance) cty.Value {
 		values[inst.overlay.Address.Key] = one(inst.overlay)
 	}
 	return cty.MapVal(values)
-}
-
-// expand evaluates for_each.
-func (m *module) expand(b *block, e *evaluator) ([]*instance, bool) {
-	a := b.attrs["for_each"]
-	if a == nil {
-		return []*instance{{overlay: &Overlay{Address: Address{Name: b.name}}}}, true
-	}
-	v, ok := e.value(a)
-	if !ok {
-		if e.unset(a) {
-			e.invalid(a, "for_each takes a set of strings, a map or an object; this is null. "+
-				"Use toset([]) for no instance.")
-		}
-		return nil, false
-	}
-	t := v.Type()
-	switch {
-	case t.IsListType(), t.IsTupleType():
-		e.invalid(a, "for_each takes a set of strings, a map or an object, not %s. Write toset(...) around it.", typeName(t))
-		return nil, false
-	case t.IsSetType() && v.LengthInt() > 0 && t.ElementType() != cty.String:
-		e.invalid(a, "for_each takes a set of strings, not %s: instances are named by their keys.", typeName(t))
-		return nil, false
-	case !t.IsSetType() && !t.IsMapType() && !t.IsObjectType():
-		e.invalid(a, "for_each takes a set of strings, a map or an object, not %s.", typeName(t))
-		return nil, false
-	case v.LengthInt() > maxInstances:
-		e.invalid(a, "for_each has %d elements; %d are possible.", v.LengthInt(), maxInstances)
-		return nil, false
-	}
-	out := make([]*instance, 0, v.LengthInt())
-	for it := v.ElementIterator(); it.Next(); {
-		key, val := it.Element()
-		if key.IsNull() {
-			e.invalid(a, "for_each holds null; instances are named by strings.")
-			return nil, false
-		}
-		out = append(out, &instance{
-			overlay: &Overlay{Address: Address{Name: b.name, Key: key.AsString(), Keyed: true}},
-			each:    cty.ObjectVal(map[string]cty.Value{"key": key, "value": val}),
-		})
-	}
-	return out, true
 }
 
 // path returns an attribute that is a path.

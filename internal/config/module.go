@@ -2,7 +2,6 @@ package config
 
 import (
 	"github.com/hashicorp/hcl/v2"
-	"github.com/hashicorp/hcl/v2/hclsyntax"
 	"github.com/zclconf/go-cty/cty"
 	"github.com/zclconf/go-cty/cty/function"
 
@@ -40,11 +39,19 @@ type node struct {
 
 func (n node) String() string { return n.kind + "." + n.name }
 
-// declaration is where a node comes from.
+// declaration is where a node comes from, and what became of it.
 type declaration struct {
+	node
 	rng   hcl.Range
 	block *block // nil for a local
 	local *attr
+
+	used      bool
+	state     visit
+	cyclic    bool
+	value     cty.Value   // cty.NilVal until it is computed
+	set       []string    // the elements, in order, where value is a set of strings and they came cheap
+	instances []*instance // of an overlay
 }
 
 // module is a spec on its way from files to values.
@@ -59,36 +66,24 @@ type module struct {
 
 	settings *block
 	nodes    map[node]*declaration
-	order    []node // as declared
+	order    []*declaration // as declared
 	names    map[string][]string
-	used     map[node]bool
-
-	values map[node]cty.Value
-	state  map[node]visit
-	path   []node
-	cyclic map[node]bool
-
-	instances map[string][]*instance // by name of the overlay block
+	path     []*declaration
 }
 
 // evaluate makes a Spec of what was read. It looks at nothing else. Paths that
 // name files and directories are left to the caller.
 func evaluate(in input) (*Spec, hcl.Diagnostics) {
 	m := &module{
-		diags:     newCollector(),
-		suggest:   newSuggester(),
-		sources:   map[string]*hcl.File{},
-		abs:       map[string]string{},
-		funcs:     functions(),
-		options:   overlayfs.SpecOptions(),
-		host:      cty.ObjectVal(map[string]cty.Value{"name": cty.StringVal(in.hostName)}),
-		nodes:     map[node]*declaration{},
-		names:     map[string][]string{},
-		used:      map[node]bool{},
-		values:    map[node]cty.Value{},
-		state:     map[node]visit{},
-		cyclic:    map[node]bool{},
-		instances: map[string][]*instance{},
+		diags:   newCollector(),
+		suggest: newSuggester(),
+		sources: map[string]*hcl.File{},
+		abs:     map[string]string{},
+		funcs:   functions(),
+		options: overlayfs.SpecOptions(),
+		host:    cty.ObjectVal(map[string]cty.Value{"name": cty.StringVal(in.hostName)}),
+		nodes:   map[node]*declaration{},
+		names:   map[string][]string{},
 	}
 	spec := &Spec{Sources: m.sources, StateDir: DefaultStateDir}
 	specsWhole := m.declare(in.specs)
@@ -113,7 +108,7 @@ func (m *module) declare(specs []source) bool {
 	root := specSchema()
 	for _, src := range specs {
 		m.abs[src.name] = src.abs
-		file, ok := m.parse(src)
+		file, ok := m.parseSpec(src)
 		if !ok {
 			whole = false
 			continue
@@ -124,23 +119,6 @@ func (m *module) declare(specs []source) bool {
 		}
 	}
 	return whole
-}
-
-// parse reads one file. Its text is kept for diagnostics even when it is wrong.
-func (m *module) parse(src source) (*hclsyntax.Body, bool) {
-	if d := unfit(src.text, src.name); d != nil {
-		m.sources[src.name] = &hcl.File{Bytes: src.text}
-		m.diags.add(d)
-		return nil, false
-	}
-	file, diags := hclsyntax.ParseConfig(src.text, src.name, hcl.InitialPos)
-	if file == nil {
-		file = &hcl.File{Bytes: src.text}
-	}
-	m.sources[src.name] = file
-	m.diags.addAll(diags)
-	body, ok := file.Body.(*hclsyntax.Body)
-	return body, ok && !diags.HasErrors()
 }
 
 func (m *module) declareBlock(b *block) {
@@ -154,24 +132,24 @@ func (m *module) declareBlock(b *block) {
 		m.settings = b
 	case kindLocals:
 		for _, a := range b.all() {
-			m.declareNode(node{"local", a.name}, &declaration{rng: a.rng, local: a})
+			m.declareNode(&declaration{node: node{"local", a.name}, rng: a.rng, local: a})
 		}
 	case kindVariable:
-		m.declareNode(node{"var", b.name}, &declaration{rng: b.header, block: b})
+		m.declareNode(&declaration{node: node{"var", b.name}, rng: b.header, block: b})
 	default:
-		m.declareNode(node{b.kind, b.name}, &declaration{rng: b.header, block: b})
+		m.declareNode(&declaration{node: node{b.kind, b.name}, rng: b.header, block: b})
 	}
 }
 
-func (m *module) declareNode(n node, d *declaration) {
-	if first := m.nodes[n]; first != nil {
-		m.diags.add(problem(d.rng, "Duplicate "+noun(n.kind),
-			"%s is declared twice; the first is at %s. All files of a spec share their names.", n, place(first.rng)))
+func (m *module) declareNode(d *declaration) {
+	if first := m.nodes[d.node]; first != nil {
+		m.diags.add(problem(d.rng, "Duplicate "+noun(d.kind),
+			"%s is declared twice; the first is at %s. All files of a spec share their names.", d, place(first.rng)))
 		return
 	}
-	m.nodes[n] = d
-	m.order = append(m.order, n)
-	m.names[n.kind] = append(m.names[n.kind], n.name)
+	m.nodes[d.node] = d
+	m.order = append(m.order, d)
+	m.names[d.kind] = append(m.names[d.kind], d.name)
 }
 
 func noun(kind string) string {

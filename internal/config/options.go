@@ -17,7 +17,7 @@ func (e *evaluator) options(b *block, o *Overlay) {
 		return
 	}
 	for _, info := range e.m.options {
-		a := given.attrs[info.Name]
+		a := given.attr(info.Name)
 		if a == nil {
 			continue
 		}
@@ -49,7 +49,7 @@ func (e *evaluator) options(b *block, o *Overlay) {
 	for _, c := range overlayfs.Conflicts(o.Options, o.ReadOnly) {
 		subject, last := given.header, (*attr)(nil)
 		for _, name := range c.Options {
-			if a := given.attrs[name]; a != nil && (last == nil || before(last.rng, a.rng)) {
+			if a := given.attr(name); a != nil && (last == nil || before(last.rng, a.rng)) {
 				subject, last = a.rng, a
 			}
 		}
@@ -63,7 +63,7 @@ func (e *evaluator) options(b *block, o *Overlay) {
 		}
 		whole := last.rng
 		for _, name := range c.Options {
-			if a := given.attrs[name]; a != nil {
+			if a := given.attr(name); a != nil {
 				whole = hcl.RangeOver(whole, a.rng)
 			}
 		}
@@ -80,20 +80,27 @@ func (e *evaluator) unit(b *block, o *Overlay) {
 	if given == nil {
 		return
 	}
-	a := given.attrs["description"]
-	if s, ok := e.text(a); ok {
-		if reason := lineProblem(s); reason != "" {
-			e.invalid(a, "The description %s %s.", shorten(quote(s)), reason)
-		} else {
-			u.Description = s
-		}
-	}
-	if list, ok := e.units(given.attrs["wanted_by"]); ok {
+	e.description(b, o)
+	if list, ok := e.units(given.attr("wanted_by")); ok {
 		u.WantedBy = list
 	}
-	u.After, _ = e.units(given.attrs["after"])
-	u.Requires, _ = e.units(given.attrs["requires"])
-	u.Network, _ = e.boolean(given.attrs["network"])
+	u.After, _ = e.units(given.attr("after"))
+	u.Requires, _ = e.units(given.attr("requires"))
+	u.Network, _ = e.boolean(given.attr("network"))
+}
+
+func (e *evaluator) description(b *block, o *Overlay) {
+	o.Unit.Description = ""
+	a := b.sub("unit", "description")
+	s, ok := e.text(a)
+	if !ok {
+		return
+	}
+	if reason := lineProblem(s); reason != "" {
+		e.invalid(a, "The description %s %s.", shorten(quote(s)), reason)
+		return
+	}
+	o.Unit.Description = s
 }
 
 // units returns a list of names of units, each once.

@@ -8,46 +8,59 @@ import (
 
 // relations holds where every directory of the spec is used. Whether two paths
 // are in each other's way is found by walking up from each one and looking
-// into these maps, so that 10,000 overlays are not 50 million pairs.
+// into used, so that 10,000 overlays are not 50 million pairs.
 type relations struct {
-	m      *module
-	mounts map[string]*Overlay
-	data   map[string]dataUse
-	layers map[string]layerUse
-	lower  map[string]string // path → lowerdir.NAME
+	m     *module
+	used  map[string]use
+	free  map[string]bool   // directories with nothing used at or above them
+	lower map[string]string // path → lowerdir.NAME
 }
 
-// dataUse is the use of a directory as upperdir or workdir.
+// use is what a directory is used for, by whoever came first.
+type use struct {
+	mount *Overlay
+	data  dataUse
+	layer layerUse
+}
+
+// dataUse is the use of a directory as upperdir or workdir. The zero value is
+// none.
 type dataUse struct {
 	o    *Overlay
-	what string // "upperdir" or "workdir"
-	rng  hcl.Range
+	work bool
 }
 
+// layerUse is the use of a directory as a layer. The zero value is none.
 type layerUse struct {
-	o     *Overlay
-	layer Layer
+	o *Overlay
+	i int
 }
+
+func (u layerUse) layer() Layer { return u.o.Lowerdirs[u.i] }
 
 // relate checks the overlays of a spec against each other and connects layers
 // with the overlays they are mountpoints of.
 func (m *module) relate(spec *Spec) {
 	r := &relations{
-		m:      m,
-		mounts: make(map[string]*Overlay, len(spec.Overlays)),
-		data:   make(map[string]dataUse, 2*len(spec.Overlays)),
-		layers: map[string]layerUse{},
-		lower:  map[string]string{},
+		m:     m,
+		used:  make(map[string]use, 3*len(spec.Overlays)),
+		free:  map[string]bool{},
+		lower: make(map[string]string, len(spec.Lowerdirs)),
 	}
 	for _, l := range spec.Lowerdirs {
 		if _, ok := r.lower[l.Path]; !ok {
 			r.lower[l.Path] = kindLowerdir + "." + l.Name
 		}
 	}
+	var last *Overlay
 	for _, o := range spec.Overlays {
 		r.enter(o)
+		if last == nil || !sharesLayers(last, o) {
+			r.enterLayers(o)
+		}
+		last = o
 	}
-	var last *Overlay
+	last = nil
 	for _, o := range spec.Overlays {
 		if last == nil || !sharesLayers(last, o) {
 			r.linkLayers(o)
@@ -63,64 +76,115 @@ func (m *module) relate(spec *Spec) {
 	r.checkStacking(spec.Overlays)
 }
 
+// above yields the directories above p that are used for something, the
+// nearest first.
+func (r *relations) above(p string) func(yield func(string, use) bool) {
+	return func(yield func(string, use) bool) {
+		found, steps := false, 0
+		for dir := range ancestors(p) {
+			if r.free[dir] {
+				break
+			}
+			steps++
+			if u, ok := r.used[dir]; ok {
+				found = true
+				if !yield(dir, u) {
+					return
+				}
+			}
+		}
+		if found || steps < 2 {
+			return
+		}
+		// The nearest is often there for p alone, and not worth remembering.
+		i := 0
+		for dir := range ancestors(p) {
+			if i++; i > steps {
+				return
+			}
+			if i > 1 {
+				r.free[dir] = true
+			}
+		}
+	}
+}
+
 func (r *relations) report(o *Overlay, d *hcl.Diagnostic) {
 	r.m.diags.addFor(o.Address, d)
 }
 
-// dataOf returns the upperdir and workdir of an overlay, as far as known.
-func dataOf(o *Overlay) []dataUse {
-	var out []dataUse
-	if o.Upperdir != "" {
-		out = append(out, dataUse{o, "upperdir", o.UpperRange})
-	}
-	if o.Workdir != "" {
-		out = append(out, dataUse{o, "workdir", o.WorkRange})
-	}
-	return out
+// dataOf returns the uses that an overlay makes of an upperdir and a workdir,
+// whose paths may be "".
+func dataOf(o *Overlay) [2]dataUse {
+	return [2]dataUse{{o: o}, {o: o, work: true}}
 }
 
 func (u dataUse) path() string {
-	if u.what == "workdir" {
+	if u.work {
 		return u.o.Workdir
 	}
 	return u.o.Upperdir
 }
 
+func (u dataUse) what() string {
+	if u.work {
+		return "workdir"
+	}
+	return "upperdir"
+}
+
+func (u dataUse) rng() hcl.Range {
+	if u.work {
+		return u.o.WorkRange
+	}
+	return u.o.UpperRange
+}
+
 // of names the use for a diagnostic about overlay o.
 func (u dataUse) of(o *Overlay) string {
 	if u.o == o {
-		return "its own " + u.what
+		return "its own " + u.what()
 	}
-	return "the " + u.what + " of " + u.o.Address.String() + " (" + place(u.rng) + ")"
+	return "the " + u.what() + " of " + u.o.Address.String() + " (" + place(u.rng()) + ")"
 }
 
 // enter notes the directories of an overlay and reports those used twice.
 func (r *relations) enter(o *Overlay) {
 	if p := o.Mountpoint; p != "" {
-		if first := r.mounts[p]; first == nil {
-			r.mounts[p] = o
+		u := r.used[p]
+		if first := u.mount; first == nil {
+			u.mount = o
+			r.used[p] = u
 		} else {
 			r.report(o, problem(o.MountpointRange, "Duplicate mountpoint", "%s is also the mountpoint of %s (%s).%s",
 				quote(p), first.Address, place(first.MountpointRange), keyHint(o, first)))
 		}
 	}
-	for _, u := range dataOf(o) {
-		p := u.path()
-		first, ok := r.data[p]
-		switch {
-		case !ok:
-			r.data[p] = u
-		case first.o == o:
-			r.report(o, problem(u.rng, "Directory used twice",
+	for _, d := range dataOf(o) {
+		p := d.path()
+		if p == "" {
+			continue
+		}
+		u := r.used[p]
+		switch first := u.data; first.o {
+		case nil:
+			u.data = d
+			r.used[p] = u
+		case o:
+			r.report(o, problem(d.rng(), "Directory used twice",
 				"%s is upperdir and workdir at once; they must be two directories next to each other.", quote(p)))
 		default:
-			r.report(o, problem(u.rng, "Directory used twice", "%s, the %s of %s, is also %s. What one client writes "+
-				"must be its own.%s", quote(p), u.what, o.Address, first.of(o), keyHint(o, first.o)))
+			r.report(o, problem(d.rng(), "Directory used twice", "%s, the %s of %s, is also %s. What one client writes "+
+				"must be its own.%s", quote(p), d.what(), o.Address, first.of(o), keyHint(o, first.o)))
 		}
 	}
-	for _, l := range o.Lowerdirs {
-		if _, ok := r.layers[l.Path]; !ok {
-			r.layers[l.Path] = layerUse{o, l}
+}
+
+func (r *relations) enterLayers(o *Overlay) {
+	for i, l := range o.Lowerdirs {
+		if u := r.used[l.Path]; u.layer.o == nil {
+			u.layer = layerUse{o, i}
+			r.used[l.Path] = u
 		}
 	}
 }
@@ -148,7 +212,7 @@ func (r *relations) checkLayers(o *Overlay) {
 		seen[l.Path] = true
 	}
 	for _, l := range o.Lowerdirs {
-		for dir := range ancestors(l.Path) {
+		for dir := range r.above(l.Path) {
 			if seen[dir] {
 				r.report(o, problem(l.Range, "Overlapping lowerdirs",
 					"%s lies inside of %s, another lowerdir of the same overlay. The kernel refuses that.",
@@ -156,14 +220,14 @@ func (r *relations) checkLayers(o *Overlay) {
 				break
 			}
 		}
-		if use := r.layers[l.Path]; use.o != o || use.layer.Range != l.Range {
+		if use := r.used[l.Path].layer; use.o != o || use.layer().Range != l.Range {
 			continue // reported where it is used first
 		}
-		for dir := range ancestors(l.Path) {
-			if u, ok := r.data[dir]; ok {
-				r.report(o, problem(l.Range, "Lowerdir inside of "+withArticle(u.what),
+		for dir, u := range r.above(l.Path) {
+			if u.data.o != nil {
+				r.report(o, problem(l.Range, "Lowerdir inside of "+withArticle(u.data.what()),
 					"%s lies inside of %s, %s. A layer must not change while it is mounted.",
-					quote(l.Path), quote(dir), u.of(o)))
+					quote(l.Path), quote(dir), u.data.of(o)))
 				break
 			}
 		}
@@ -172,33 +236,37 @@ func (r *relations) checkLayers(o *Overlay) {
 
 // checkData finds upperdirs and workdirs that lie where they must not.
 func (r *relations) checkData(o *Overlay) {
-	for _, u := range dataOf(o) {
-		p := u.path()
-		if r.data[p] != u {
+	for _, d := range dataOf(o) {
+		p := d.path()
+		if p == "" {
+			continue
+		}
+		own := r.used[p]
+		if own.data != d {
 			continue // used twice, and reported as that
 		}
-		if use, ok := r.layers[p]; ok {
-			r.report(o, problem(u.rng, "Lowerdir written to", "%s is the %s of %s and a lowerdir of %s (%s). "+
+		if use := own.layer; use.o != nil {
+			r.report(o, problem(d.rng(), "Lowerdir written to", "%s is the %s of %s and a lowerdir of %s (%s). "+
 				"A layer must not change while it is mounted.",
-				quote(p), u.what, o.Address, use.o.Address, place(use.layer.Range)))
+				quote(p), d.what(), o.Address, use.o.Address, place(use.layer().Range)))
 		}
-		above := map[string]bool{}
-		for dir := range ancestors(p) {
-			if use, ok := r.layers[dir]; ok && !above["layer"] {
-				above["layer"] = true
-				r.report(o, problem(u.rng, "Directory inside of a lowerdir",
+		var inLayer, inData, onMount bool
+		for dir, u := range r.above(p) {
+			if use := u.layer; use.o != nil && !inLayer {
+				inLayer = true
+				r.report(o, problem(d.rng(), "Directory inside of a lowerdir",
 					"%s, the %s of %s, lies inside of %s, a lowerdir of %s (%s). All clients would see it, and a layer "+
 						"must not change while it is mounted.",
-					quote(p), u.what, o.Address, quote(dir), use.o.Address, place(use.layer.Range)))
+					quote(p), d.what(), o.Address, quote(dir), use.o.Address, place(use.layer().Range)))
 			}
-			if other, ok := r.data[dir]; ok && !above["data"] {
-				above["data"] = true
-				r.report(o, problem(u.rng, "Nested directories", "%s, the %s of %s, lies inside of %s, %s. "+
-					"Neither may contain the other.", quote(p), u.what, o.Address, quote(dir), other.of(o)))
+			if u.data.o != nil && !inData {
+				inData = true
+				r.report(o, problem(d.rng(), "Nested directories", "%s, the %s of %s, lies inside of %s, %s. "+
+					"Neither may contain the other.", quote(p), d.what(), o.Address, quote(dir), u.data.of(o)))
 			}
-			if other := r.mounts[dir]; other != nil && !above["mount"] && !above["layer"] {
-				above["mount"] = true
-				r.belowMountpoint(o, other, u)
+			if u.mount != nil && !onMount && !inLayer {
+				onMount = true
+				r.belowMountpoint(o, u.mount, d)
 			}
 		}
 	}
@@ -207,15 +275,15 @@ func (r *relations) checkData(o *Overlay) {
 // belowMountpoint is about an upperdir or workdir that a mount hides.
 func (r *relations) belowMountpoint(o, other *Overlay, u dataUse) {
 	if o == other {
-		r.report(o, problem(u.rng, "Directory below its own mountpoint",
+		r.report(o, problem(u.rng(), "Directory below its own mountpoint",
 			"%s, the %s of %s, lies below %s, where the overlay itself is mounted.",
-			quote(u.path()), u.what, o.Address, quote(o.Mountpoint)))
+			quote(u.path()), u.what(), o.Address, quote(o.Mountpoint)))
 		return
 	}
-	r.report(o, warning(u.rng, "Directory on an overlay",
+	r.report(o, warning(u.rng(), "Directory on an overlay",
 		"%s, the %s of %s, lies below %s, the mountpoint of %s. The kernel takes no directory of an overlay as %s, so "+
 			"this works only with another filesystem mounted between.",
-		quote(u.path()), u.what, o.Address, quote(other.Mountpoint), other.Address, u.what))
+		quote(u.path()), u.what(), o.Address, quote(other.Mountpoint), other.Address, u.what()))
 }
 
 // checkMountpoint finds mountpoints inside of what a client writes or reads.
@@ -224,24 +292,24 @@ func (r *relations) checkMountpoint(o *Overlay) {
 	if p == "" {
 		return
 	}
-	if u, ok := r.data[p]; ok {
-		r.report(o, problem(o.MountpointRange, "Mountpoint inside of "+withArticle(u.what),
-			"%s, the mountpoint of %s, is %s.", quote(p), o.Address, u.of(o)))
+	if d := r.used[p].data; d.o != nil {
+		r.report(o, problem(o.MountpointRange, "Mountpoint inside of "+withArticle(d.what()),
+			"%s, the mountpoint of %s, is %s.", quote(p), o.Address, d.of(o)))
 		return
 	}
 	inLayer := false
-	for dir := range ancestors(p) {
-		if u, ok := r.data[dir]; ok {
-			r.report(o, problem(o.MountpointRange, "Mountpoint inside of "+withArticle(u.what),
-				"%s, the mountpoint of %s, lies inside of %s, %s.", quote(p), o.Address, quote(dir), u.of(o)))
+	for dir, u := range r.above(p) {
+		if u.data.o != nil {
+			r.report(o, problem(o.MountpointRange, "Mountpoint inside of "+withArticle(u.data.what()),
+				"%s, the mountpoint of %s, lies inside of %s, %s.", quote(p), o.Address, quote(dir), u.data.of(o)))
 			return
 		}
-		if use, ok := r.layers[dir]; ok && !inLayer && r.mounts[dir] == nil {
+		if use := u.layer; use.o != nil && !inLayer && u.mount == nil {
 			inLayer = true
 			r.report(o, warning(o.MountpointRange, "Mountpoint inside of a lowerdir",
 				"%s, the mountpoint of %s, lies inside of %s, a lowerdir of %s (%s). The mount hides that part of the "+
 					"lowerdir on this host, and clients see the bare directory.",
-				quote(p), o.Address, quote(dir), use.o.Address, place(use.layer.Range)))
+				quote(p), o.Address, quote(dir), use.o.Address, place(use.layer().Range)))
 		}
 	}
 }
@@ -274,7 +342,7 @@ func (r *relations) checkOwnLayers(o *Overlay) {
 
 // refersToItself tells whether the lowerdirs of an overlay name its own block.
 func (m *module) refersToItself(o *Overlay) bool {
-	n := node{kindOverlay, o.Address.Name}
-	a := m.nodes[n].block.attrs["lowerdirs"]
-	return slices.ContainsFunc(a.refs, func(r reference) bool { return r.node == n })
+	self := m.nodes[node{kindOverlay, o.Address.Name}]
+	a := self.block.attr("lowerdirs")
+	return slices.ContainsFunc(a.refs, func(r reference) bool { return r.to == self })
 }

@@ -21,20 +21,21 @@ func (m *module) build(spec *Spec) {
 	stateDir, stateOK := m.stateDir()
 	spec.StateDir = stateDir
 	spec.Agent = m.agent()
-	for _, n := range m.order {
-		switch n.kind {
+	if !stateOK {
+		stateDir = ""
+	}
+	spec.Lowerdirs = slices.Grow(spec.Lowerdirs, len(m.names[kindLowerdir]))
+	for _, d := range m.order {
+		switch d.kind {
 		case kindLowerdir:
-			if v := m.values[n]; v.IsKnown() {
+			if d.value.IsKnown() {
 				spec.Lowerdirs = append(spec.Lowerdirs, Lowerdir{
-					Name: n.name, Path: v.GetAttr("path").AsString(), Range: m.nodes[n].rng,
+					Name: d.name, Path: d.value.GetAttr("path").AsString(), Range: d.rng,
 				})
 			}
 		case kindOverlay:
-			if !stateOK {
-				stateDir = ""
-			}
-			m.finish(m.nodes[n].block, stateDir)
-			for _, inst := range m.instances[n.name] {
+			m.finish(d, stateDir)
+			for _, inst := range d.instances {
 				spec.Overlays = append(spec.Overlays, inst.overlay)
 			}
 		}
@@ -49,7 +50,7 @@ func (m *module) stateDir() (string, bool) {
 	if m.settings == nil {
 		return DefaultStateDir, true
 	}
-	a := m.settings.attrs["state_dir"]
+	a := m.settings.attr("state_dir")
 	e := m.evaluator(a)
 	if e.unset(a) {
 		return DefaultStateDir, true
@@ -63,34 +64,74 @@ func (m *module) stateDir() (string, bool) {
 
 // finish evaluates the rest of an overlay's instances. stateDir is "" when it
 // is not known.
-func (m *module) finish(b *block, stateDir string) {
-	instances := m.instances[b.name]
-	if len(instances) == 0 {
+func (m *module) finish(d *declaration, stateDir string) {
+	if len(d.instances) == 0 {
 		return
 	}
+	b := d.block
 	e := m.evaluator(b.all()...)
-	var shared []Layer
-	for i, inst := range instances {
+	same := b.shared()
+	first := d.instances[0].overlay
+	for i, inst := range d.instances {
 		o := inst.overlay
-		ie := e.forInstance(o.Address, inst.each)
-		o.ReadOnly, _ = ie.boolean(b.attrs["read_only"])
-		if a := b.attrs["lowerdirs"]; a != nil && !a.each && i > 0 {
-			o.Lowerdirs = shared // relate sees by this that they are alike
+		e.enter(inst)
+		o.ReadOnly, _ = e.boolean(b.attr("read_only"))
+		if i > 0 && same.layers {
+			o.Lowerdirs = first.Lowerdirs // relate sees by this that they are alike
 		} else {
-			o.Lowerdirs = ie.layers(b, o.ReadOnly)
-			shared = o.Lowerdirs
+			o.Lowerdirs = e.layers(b, o.ReadOnly)
 		}
-		ie.data(b, o, stateDir)
-		ie.root(b, o)
-		ie.options(b, o)
-		ie.unit(b, o)
-		ie.lifecycle(b, o)
+		e.data(b, o, stateDir)
+		if i > 0 && same.root {
+			o.AllowUnsafeParent, o.Owner, o.Group, o.Mode = first.AllowUnsafeParent, first.Owner, first.Group, first.Mode
+		} else {
+			e.root(b, o)
+		}
+		if i > 0 && same.options {
+			o.Options, o.OffFlags = first.Options, first.OffFlags
+		} else {
+			e.options(b, o)
+		}
+		if i > 0 && same.unit {
+			o.Unit = first.Unit
+			e.description(b, o)
+		} else {
+			e.unit(b, o)
+		}
+		if i > 0 && same.lifecycle {
+			o.Lifecycle = first.Lifecycle
+		} else {
+			e.lifecycle(b, o)
+		}
 	}
+}
+
+// shared tells of parts of an overlay whether all instances have them in common.
+// Whatever there is to report of them, the first one has reported.
+type shared struct{ layers, root, options, unit, lifecycle bool }
+
+func (b *block) shared() shared {
+	fixed := func(attrs ...*attr) bool {
+		return !slices.ContainsFunc(attrs, func(a *attr) bool { return a != nil && a.each })
+	}
+	readOnly := b.attr("read_only")
+	out := shared{
+		layers: b.attr("lowerdirs") != nil && fixed(b.attr("lowerdirs")),
+		root:   fixed(readOnly, b.attr("allow_unsafe_parent"), b.attr("owner"), b.attr("group"), b.attr("mode")),
+		unit: fixed(b.sub("unit", "wanted_by"), b.sub("unit", "after"), b.sub("unit", "requires"),
+			b.sub("unit", "network")),
+		lifecycle: fixed(b.sub("lifecycle", "prevent_destroy"), b.sub("lifecycle", "on_busy")),
+		options:   fixed(readOnly),
+	}
+	if given := b.blocks["options"]; given != nil {
+		out.options = fixed(readOnly) && fixed(given.all()...)
+	}
+	return out
 }
 
 // layers evaluates lowerdirs.
 func (e *evaluator) layers(b *block, readOnly bool) []Layer {
-	a := b.attrs["lowerdirs"]
+	a := b.attr("lowerdirs")
 	if a == nil {
 		return nil
 	}
@@ -168,7 +209,7 @@ func (e *evaluator) layer(a *attr, rng hcl.Range, v cty.Value) string {
 // data evaluates upperdir and workdir, or takes them from the state directory.
 func (e *evaluator) data(b *block, o *Overlay, stateDir string) {
 	o.UpperRange, o.WorkRange = o.Range, o.Range
-	upper, work := b.attrs["upperdir"], b.attrs["workdir"]
+	upper, work := b.attr("upperdir"), b.attr("workdir")
 	if o.ReadOnly {
 		for _, a := range []*attr{upper, work} {
 			if !e.unset(a) {
@@ -180,28 +221,32 @@ func (e *evaluator) data(b *block, o *Overlay, stateDir string) {
 	if !e.readOnlyKnown(b) {
 		return
 	}
-	base := ""
-	if stateDir != "" {
-		base = strings.TrimSuffix(stateDir, "/") + "/" + o.Address.Name
-		if o.Address.Keyed {
-			base += "." + escapeKey(o.Address.Key)
-		}
+	o.Upperdir, o.UpperRange, o.DefaultUpper = e.dataDir(upper, o.Range)
+	o.Workdir, o.WorkRange, o.DefaultWork = e.dataDir(work, o.Range)
+	if !o.DefaultUpper && !o.DefaultWork || stateDir == "" {
+		return
 	}
-	o.Upperdir, o.UpperRange, o.DefaultUpper = e.dataDir(upper, base, "/upper", o.Range)
-	o.Workdir, o.WorkRange, o.DefaultWork = e.dataDir(work, base, "/work", o.Range)
-	if (o.DefaultUpper || o.DefaultWork) && base != "" {
-		if f := pathFlaw(base+"/upper", layerPath); f != (flaw{}) {
-			e.m.diags.addFor(o.Address, problem(o.Range, "Unusable default directory",
-				"The directory for %s, %s, %s. Name an upperdir and a workdir.", o.Address, shorten(quote(base)), f.reason))
-			o.Upperdir, o.Workdir = "", ""
-			return
-		}
-		o.DataDir = base
+	base := strings.TrimSuffix(stateDir, "/") + "/" + o.Address.Name
+	if o.Address.Keyed {
+		base += "." + escapeKey(o.Address.Key)
+	}
+	if f := pathFlaw(base+"/upper", layerPath); f != (flaw{}) {
+		e.m.diags.addFor(o.Address, problem(o.Range, "Unusable default directory",
+			"The directory for %s, %s, %s. Name an upperdir and a workdir.", o.Address, shorten(quote(base)), f.reason))
+		o.Upperdir, o.Workdir = "", ""
+		return
+	}
+	o.DataDir = base
+	if o.DefaultUpper {
+		o.Upperdir = base + "/upper"
+	}
+	if o.DefaultWork {
+		o.Workdir = base + "/work"
 	}
 }
 
 func (e *evaluator) readOnlyKnown(b *block) bool {
-	a := b.attrs["read_only"]
+	a := b.attr("read_only")
 	if e.unset(a) {
 		return true
 	}
@@ -209,12 +254,11 @@ func (e *evaluator) readOnlyKnown(b *block) bool {
 	return ok
 }
 
-func (e *evaluator) dataDir(a *attr, base, leaf string, header hcl.Range) (p string, rng hcl.Range, isDefault bool) {
+// dataDir returns an upperdir or workdir that the spec names, "" if it is wrong
+// or the default is to be taken.
+func (e *evaluator) dataDir(a *attr, header hcl.Range) (p string, rng hcl.Range, isDefault bool) {
 	if e.unset(a) {
-		if base == "" {
-			return "", header, true
-		}
-		return base + leaf, header, true
+		return "", header, true
 	}
 	p, ok := e.path(a, layerPath)
 	if !ok {
@@ -231,19 +275,19 @@ var (
 
 // root evaluates what describes the root of the merged tree.
 func (e *evaluator) root(b *block, o *Overlay) {
-	if unsafe, ok := e.boolean(b.attrs["allow_unsafe_parent"]); ok && unsafe {
+	if unsafe, ok := e.boolean(b.attr("allow_unsafe_parent")); ok && unsafe {
 		o.AllowUnsafeParent = true
-		a := b.attrs["allow_unsafe_parent"]
+		a := b.attr("allow_unsafe_parent")
 		e.report(a, warning(a.expr.Range(), "Directories of others are trusted",
 			"Whoever can write to a directory above upperdir, workdir or mountpoint can lead the mount elsewhere: the "+
 				"kernel follows symlinks again at each mount and at boot."))
 	}
-	o.Owner = e.account(b.attrs["owner"])
-	o.Group = e.account(b.attrs["group"])
-	if s, ok := e.text(b.attrs["mode"]); ok {
+	o.Owner = e.account(b.attr("owner"))
+	o.Group = e.account(b.attr("group"))
+	if s, ok := e.text(b.attr("mode")); ok {
 		n, err := strconv.ParseUint(s, 8, 32)
 		if !octal.MatchString(s) || err != nil || n > 0o7777 {
-			e.invalid(b.attrs["mode"], "mode takes the permissions in octal, such as \"0755\", not %s.", quote(s))
+			e.invalid(b.attr("mode"), "mode takes the permissions in octal, such as \"0755\", not %s.", quote(s))
 		} else {
 			mode := uint32(n)
 			o.Mode = &mode
@@ -253,7 +297,7 @@ func (e *evaluator) root(b *block, o *Overlay) {
 		return
 	}
 	for _, name := range []string{"owner", "group", "mode"} {
-		if a := b.attrs[name]; !e.unset(a) {
+		if a := b.attr(name); !e.unset(a) {
 			e.report(a, warning(a.rng, "No effect", "An overlay that is read_only shows the topmost lowerdir as its "+
 				"root, whose owner and mode overlayd does not change."))
 		}

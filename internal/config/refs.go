@@ -13,7 +13,7 @@ import (
 
 // reference is the use of a node in an expression.
 type reference struct {
-	node node
+	to   *declaration
 	rng  hcl.Range
 	rest hcl.Traversal // what follows the name
 }
@@ -27,22 +27,21 @@ type scope struct {
 // check looks at every expression of the spec, evaluated later or not, for
 // names that do not exist.
 func (m *module) check() {
-	for _, n := range m.order {
-		decl := m.nodes[n]
+	for _, d := range m.order {
 		switch {
-		case decl.local != nil:
-			m.checkAttr(decl.local, scope{nodes: true})
-		case n.kind == "var":
+		case d.local != nil:
+			m.checkAttr(d.local, scope{nodes: true})
+		case d.kind == "var":
 			for _, name := range []string{"description", "default"} {
-				m.checkAttr(decl.block.attrs[name], scope{})
+				m.checkAttr(d.block.attr(name), scope{})
 			}
-		case n.kind == kindOverlay:
-			forEach := decl.block.attrs["for_each"]
-			for _, a := range decl.block.all() {
+		case d.kind == kindOverlay:
+			forEach := d.block.attr("for_each")
+			for _, a := range d.block.all() {
 				m.checkAttr(a, scope{nodes: true, each: forEach != nil && a != forEach})
 			}
 		default:
-			for _, a := range decl.block.all() {
+			for _, a := range d.block.all() {
 				m.checkAttr(a, scope{nodes: true})
 			}
 		}
@@ -108,32 +107,32 @@ func (m *module) checkTraversal(a *attr, t hcl.Traversal, s scope) *hcl.Diagnost
 		}
 		return nil
 	}
-	n := node{root, name}
-	decl := m.nodes[n]
-	if decl == nil {
+	to := m.nodes[node{root, name}]
+	if to == nil {
 		hint := m.suggest.didYouMean(name, m.names[root])
 		return problem(rng, "Unknown reference", "No %s %s is declared in this spec.%s", noun(root), quote(name), hint)
 	}
-	a.refs = append(a.refs, reference{node: n, rng: rng, rest: t[2:]})
-	m.used[n] = true
-	return m.checkRest(n, decl, rng, t[2:])
+	a.refs = append(a.refs, reference{to: to, rng: rng, rest: t[2:]})
+	to.used = true
+	return to.checkRest(rng, t[2:])
 }
 
 // checkRest checks what follows a lowerdir or an overlay.
-func (m *module) checkRest(n node, decl *declaration, rng hcl.Range, rest hcl.Traversal) *hcl.Diagnostic {
-	if len(rest) == 0 {
+func (d *declaration) checkRest(rng hcl.Range, rest hcl.Traversal) *hcl.Diagnostic {
+	if len(rest) == 0 || d.kind != kindLowerdir && d.kind != kindOverlay {
 		return nil
 	}
 	name := attrName(rest, 0)
+	many := d.block.attr("for_each") != nil
 	switch {
-	case n.kind == kindLowerdir && name != "path":
-		return problem(rng, "Unknown reference", "A lowerdir has a path and nothing else: write %s or %s.path.", n, n)
-	case n.kind == kindOverlay && decl.block.attrs["for_each"] == nil && name == "":
-		return problem(rng, "Not an instance", "%s has no for_each, so there is one of it: write %s.mountpoint.", n, n)
-	case n.kind == kindOverlay && decl.block.attrs["for_each"] == nil && name != "mountpoint":
-		return problem(rng, "Unknown reference", "Of an overlay others see the mountpoint only: write %s.mountpoint.", n)
-	case n.kind == kindOverlay && decl.block.attrs["for_each"] != nil && name == "mountpoint" && len(rest) == 1:
-		return problem(rng, "Which instance?", "%s has for_each: write %s[\"KEY\"].mountpoint.", n, n)
+	case d.kind == kindLowerdir && name != "path":
+		return problem(rng, "Unknown reference", "A lowerdir has a path and nothing else: write %s or %s.path.", d, d)
+	case d.kind == kindOverlay && !many && name == "":
+		return problem(rng, "Not an instance", "%s has no for_each, so there is one of it: write %s.mountpoint.", d, d)
+	case d.kind == kindOverlay && !many && name != "mountpoint":
+		return problem(rng, "Unknown reference", "Of an overlay others see the mountpoint only: write %s.mountpoint.", d)
+	case d.kind == kindOverlay && many && name == "mountpoint" && len(rest) == 1:
+		return problem(rng, "Which instance?", "%s has for_each: write %s[\"KEY\"].mountpoint.", d, d)
 	}
 	return nil
 }

@@ -102,7 +102,7 @@ type block struct {
 	kind   string
 	name   string
 	header hcl.Range
-	attrs  map[string]*attr
+	attrs  []*attr // by name
 	blocks map[string]*block
 }
 
@@ -116,15 +116,28 @@ type attr struct {
 	each bool // refers to each
 	bad  bool // reported; never evaluated
 	memo *memo
+
+	compiled bool
+	template *template // nil if the expression is none
+}
+
+// attr returns the attribute of that name, nil if there is none.
+func (b *block) attr(name string) *attr {
+	for _, a := range b.attrs {
+		if a.name == name {
+			return a
+		}
+	}
+	return nil
 }
 
 // all returns the attributes of the block and those of the blocks in it, in a
 // stable order.
 func (b *block) all() []*attr {
-	var out []*attr
-	for _, name := range slices.Sorted(maps.Keys(b.attrs)) {
-		out = append(out, b.attrs[name])
+	if len(b.blocks) == 0 {
+		return b.attrs
 	}
+	out := slices.Clone(b.attrs)
 	for _, name := range slices.Sorted(maps.Keys(b.blocks)) {
 		out = append(out, b.blocks[name].all()...)
 	}
@@ -134,7 +147,7 @@ func (b *block) all() []*attr {
 // sub returns the attribute of a block that may be missing.
 func (b *block) sub(kind, name string) *attr {
 	if s := b.blocks[kind]; s != nil {
-		return s.attrs[name]
+		return s.attr(name)
 	}
 	return nil
 }
@@ -145,27 +158,29 @@ type decoder struct {
 	suggest suggester
 }
 
-func (d *decoder) attributes(s *schema, where string, header hcl.Range, body *hclsyntax.Body) map[string]*attr {
-	out := make(map[string]*attr, len(body.Attributes))
-	missing := map[string]bool{}
-	for _, name := range s.required {
-		missing[name] = body.Attributes[name] == nil
+// attributes returns those that may be there, by name, and reports the others
+// and those that are missing.
+func (d *decoder) attributes(s *schema, where string, header hcl.Range, body *hclsyntax.Body) []*attr {
+	names := make([]string, 0, len(body.Attributes))
+	for name := range body.Attributes {
+		names = append(names, name)
 	}
-	for _, name := range slices.Sorted(maps.Keys(body.Attributes)) {
+	slices.Sort(names)
+	out := make([]*attr, 0, len(names))
+	var misspelled []string
+	for _, name := range names {
 		a := body.Attributes[name]
 		if !s.open && !slices.Contains(s.attrs, name) {
 			d.diags.add(problem(a.NameRange, "Unknown attribute", "%s", d.unknownAttribute(s, where, name)))
 			// A misspelled attribute is one mistake, not two.
-			delete(missing, d.suggest.Nearest(name, s.attrs))
+			misspelled = append(misspelled, d.suggest.Nearest(name, s.attrs))
 			continue
 		}
-		out[name] = &attr{name: name, expr: a.Expr, rng: a.SrcRange}
-	}
-	for _, b := range body.Blocks {
-		delete(missing, b.Type)
+		out = append(out, &attr{name: name, expr: a.Expr, rng: a.SrcRange})
 	}
 	for _, name := range s.required {
-		if missing[name] {
+		if body.Attributes[name] == nil && !slices.Contains(misspelled, name) &&
+			!slices.ContainsFunc(body.Blocks, func(b *hclsyntax.Block) bool { return b.Type == name }) {
 			d.diags.add(problem(header, "Missing attribute", "%s needs the attribute %s.", where, quote(name)))
 		}
 	}
@@ -239,7 +254,7 @@ func (d *decoder) block(s *schema, hb *hclsyntax.Block) *block {
 		ok = false
 	case s.labelled:
 		b.name = hb.Labels[0]
-		if !hclsyntax.ValidIdentifier(b.name) {
+		if !validName(b.name) {
 			d.diags.add(problem(hb.LabelRanges[0], "Invalid name",
 				"The name of %s begins with a letter or \"_\" and holds letters, digits, \"_\" and \"-\".", withArticle(hb.Type)))
 			ok = false
@@ -261,6 +276,20 @@ func (d *decoder) block(s *schema, hb *hclsyntax.Block) *block {
 		return nil
 	}
 	return b
+}
+
+// validName is hclsyntax.ValidIdentifier, which starts a scanner, for names in
+// tens of thousands.
+func validName(s string) bool {
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c == '_':
+		case i > 0 && (c >= '0' && c <= '9' || c == '-'):
+		default:
+			return hclsyntax.ValidIdentifier(s)
+		}
+	}
+	return s != ""
 }
 
 // withArticle puts "a" or "an" before a noun.

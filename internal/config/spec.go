@@ -98,7 +98,8 @@ func (a Address) compare(b Address) int {
 	return strings.Compare(a.Key, b.Key)
 }
 
-// Overlay is one client's view.
+// Overlay is one client's view. Instances of one block have lists and maps in
+// common: they are to be read only.
 type Overlay struct {
 	Address Address
 	Range   hcl.Range // of the block header

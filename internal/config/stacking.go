@@ -20,7 +20,7 @@ func (r *relations) linkLayers(o *Overlay) {
 // link connects one layer. The overlay self, when there is one, does not count.
 func (r *relations) link(l *Layer, self *Overlay) {
 	l.Ref, l.Overlay = r.lower[l.Path], nil
-	if on := r.mounts[l.Path]; on != nil && on != self {
+	if on := r.used[l.Path].mount; on != nil && on != self {
 		address := on.Address
 		l.Overlay = &address
 		if l.Ref == "" {
@@ -28,8 +28,8 @@ func (r *relations) link(l *Layer, self *Overlay) {
 		}
 		return
 	}
-	for dir := range ancestors(l.Path) {
-		if on := r.mounts[dir]; on != nil && on != self {
+	for _, u := range r.above(l.Path) {
+		if on := u.mount; on != nil && on != self {
 			address := on.Address
 			l.Overlay = &address
 			return
@@ -50,6 +50,12 @@ type stack struct {
 // checkStacking reports overlays that stand on each other in a circle, and
 // those that stand too high.
 func (r *relations) checkStacking(overlays []*Overlay) {
+	onOther := func(o *Overlay) bool {
+		return slices.ContainsFunc(o.Lowerdirs, func(l Layer) bool { return l.Overlay != nil })
+	}
+	if !slices.ContainsFunc(overlays, onOther) {
+		return
+	}
 	s := &stack{
 		r:      r,
 		all:    map[Address]*Overlay{},

@@ -127,9 +127,9 @@ func (m *module) variables(g *givenValues) {
 		last[name] = v
 	}
 	for _, name := range m.names["var"] {
-		n := node{"var", name}
+		d := m.nodes[node{"var", name}]
 		v, ok := last[name]
-		m.values[n] = m.variable(n, v, ok)
+		d.value = m.variable(d, v, ok)
 	}
 }
 
@@ -140,14 +140,14 @@ type variableType struct {
 	declared bool
 }
 
-func (m *module) variable(n node, v givenValue, isGiven bool) cty.Value {
-	b := m.nodes[n].block
+func (m *module) variable(d *declaration, v givenValue, isGiven bool) cty.Value {
+	b := d.block
 	e := m.evaluator()
-	if s, ok := e.text(b.attrs["description"]); ok && strings.ContainsRune(s, 0) {
-		e.invalid(b.attrs["description"], "A description holds no NUL byte.")
+	if s, ok := e.text(b.attr("description")); ok && strings.ContainsRune(s, 0) {
+		e.invalid(b.attr("description"), "A description holds no NUL byte.")
 	}
 	vt := variableType{ty: cty.DynamicPseudoType}
-	if a := b.attrs["type"]; a != nil {
+	if a := b.attr("type"); a != nil {
 		ty, defaults, diags := typeexpr.TypeConstraintWithDefaults(a.expr)
 		if diags.HasErrors() {
 			m.diags.addAll(diags)
@@ -156,9 +156,9 @@ func (m *module) variable(n node, v givenValue, isGiven bool) cty.Value {
 		vt = variableType{ty, defaults, true}
 	}
 	fallback := cty.NilVal
-	if a := b.attrs["default"]; a != nil {
+	if a := b.attr("default"); a != nil {
 		v, _ := e.value(a)
-		converted, err := vt.convert(v)
+		converted, err := d.convert(vt, v)
 		if err != nil {
 			e.invalid(a, "The default is not of the variable's type: %s.", explain(err))
 			return cty.DynamicVal
@@ -167,33 +167,34 @@ func (m *module) variable(n node, v givenValue, isGiven bool) cty.Value {
 	}
 	switch {
 	case isGiven:
-		return m.givenTo(n, v, vt, fallback)
+		d.set = nil
+		return m.givenTo(d, v, vt, fallback)
 	case fallback == cty.NilVal:
 		m.diags.add(problem(b.header, "No value for a variable",
 			"%s has no default and nobody gives it a value. Use --var '%s=...', a --var-file, a file ending in .auto.vars.hcl "+
-				"beside the spec, or the environment variable %s%s.", n, n.name, envPrefix, n.name))
+				"beside the spec, or the environment variable %s%s.", d, d.name, envPrefix, d.name))
 		return cty.UnknownVal(vt.ty)
 	}
 	return fallback
 }
 
 // givenTo evaluates and converts a value from outside.
-func (m *module) givenTo(n node, v givenValue, vt variableType, fallback cty.Value) cty.Value {
+func (m *module) givenTo(d *declaration, v givenValue, vt variableType, fallback cty.Value) cty.Value {
 	var val cty.Value
 	switch {
 	case v.expr == nil && vt.literal(fallback):
-		if d := notUTF8([]byte(v.text), v.rng.Filename); d != nil {
-			d.Subject = &v.rng
-			m.diags.add(d)
+		if flaw := notUTF8([]byte(v.text), v.rng.Filename); flaw != nil {
+			flaw.Subject = &v.rng
+			m.diags.add(flaw)
 			return cty.DynamicVal
 		}
 		val = cty.StringVal(v.text)
 	default:
 		expr := v.expr
 		if expr == nil {
-			if d := unfit([]byte(v.text), v.rng.Filename); d != nil {
-				d.Subject = &v.rng
-				m.diags.add(d)
+			if flaw := unfit([]byte(v.text), v.rng.Filename); flaw != nil {
+				flaw.Subject = &v.rng
+				m.diags.add(flaw)
 				return cty.DynamicVal
 			}
 			parsed, diags := hclsyntax.ParseExpression([]byte(v.text), v.rng.Filename, v.start)
@@ -203,12 +204,12 @@ func (m *module) givenTo(n node, v givenValue, vt variableType, fallback cty.Val
 			}
 			expr = parsed
 		}
-		a := &attr{name: n.name, expr: expr, rng: v.rng}
-		for _, d := range m.checkSyntax(expr) {
-			m.diags.add(d)
-			a.bad = a.bad || d.Severity == hcl.DiagError
+		bad := false
+		for _, flaw := range m.checkSyntax(expr) {
+			m.diags.add(flaw)
+			bad = bad || flaw.Severity == hcl.DiagError
 		}
-		if a.bad {
+		if bad {
 			return cty.DynamicVal
 		}
 		found, diags := expr.Value(nil)
@@ -218,13 +219,22 @@ func (m *module) givenTo(n node, v givenValue, vt variableType, fallback cty.Val
 		}
 		val = found
 	}
-	converted, err := vt.convert(val)
+	converted, err := d.convert(vt, val)
 	if err != nil {
-		m.diags.add(problem(v.rng, "Invalid value for "+n.String(), "The value is not of the variable's type (%s): %s.",
-			place(m.nodes[n].rng), explain(err)))
+		m.diags.add(problem(v.rng, "Invalid value for "+d.String(), "The value is not of the variable's type (%s): %s.",
+			place(d.rng), explain(err)))
 		return cty.DynamicVal
 	}
 	return converted
+}
+
+// convert brings a value for a variable into its type.
+func (d *declaration) convert(vt variableType, v cty.Value) (cty.Value, error) {
+	converted, err := vt.convert(v)
+	if err == nil && vt.ty == cty.Set(cty.String) {
+		d.set = elementsOf(v)
+	}
+	return converted, err
 }
 
 // literal tells whether text from the command line is the value itself, not an
