@@ -33,41 +33,52 @@ func (e *HeldError) Error() string {
 	return fmt.Sprintf("another overlayd has %s (process %d)", e.Path, e.PID)
 }
 
-// Take takes the lock at path, waiting for as long as timeout says. It is a *[HeldError] when somebody has it still,
-// and the error of ctx when that ended first.
+// Take takes the lock at path, waiting for as long as timeout says, and signs it. It is a *[HeldError] when somebody has
+// it still, and the error of ctx when that ended first.
 func Take(ctx context.Context, path string, timeout time.Duration) (*Lock, error) {
-	f, err := open(path)
-	if err != nil {
-		return nil, err
-	}
 	waited, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	// flock(2) cannot wait with a limit, so it is tried at short intervals.
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		l, err := Try(path)
 		if err == nil {
-			l := &Lock{f}
-			if err := l.sign(); err != nil {
+			if err = l.Sign(); err != nil {
 				l.Release()
 				return nil, err
 			}
 			return l, nil
 		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errors.Join(fmt.Errorf("cannot lock %s: %w", path, err), f.Close())
+		if _, held := errors.AsType[*HeldError](err); !held {
+			return nil, err
 		}
 		select {
 		case <-tick.C:
 		case <-waited.Done():
-			defer f.Close()
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			return nil, &HeldError{path, holder(path)}
+			return nil, err
 		}
 	}
+}
+
+// Try takes the lock at path if nobody has it, else it is a *[HeldError]. Who keeps it for longer than a look signs it.
+func Try(path string) (*Lock, error) {
+	f, err := open(path)
+	if err != nil {
+		return nil, err
+	}
+	err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+	if err == nil {
+		return &Lock{f}, nil
+	}
+	defer f.Close()
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return nil, &HeldError{path, holder(path)}
+	}
+	return nil, fmt.Errorf("cannot lock %s: %w", path, err)
 }
 
 // open opens the lock file, for root alone: who can open it can hold the lock, even read-only.
@@ -86,8 +97,8 @@ func open(path string) (*os.File, error) {
 	return f, nil
 }
 
-// sign writes our process id, for the message that somebody who waits gets.
-func (l *Lock) sign() error {
+// Sign writes our process id, for the message that somebody who waits gets.
+func (l *Lock) Sign() error {
 	err := l.f.Truncate(0)
 	if err == nil {
 		_, err = l.f.WriteAt([]byte(strconv.Itoa(os.Getpid())+"\n"), 0)

@@ -60,42 +60,83 @@ func cutUnescaped(s string, sep byte) (before, after string, found bool) {
 // KernelData returns the data argument of mount(2): the layers, then the filesystem options in the order of
 // SpecOptions. Options that are unknown here are handed on, as mount(8) does.
 func (c Config) KernelData() string {
-	return strings.Join(c.encode(func(class Class) bool {
+	return c.MountOptionsWith(c.Options.text(func(class Class) bool {
 		return class == ClassFilesystem || class == ClassUnknown
-	}), ",")
+	}))
+}
+
+// KernelDataLen is the length of KernelData. Up to [MaxOptionsLen] it is no more than guessed, from above.
+func (c Config) KernelDataLen() int {
+	guess := len("upperdir=,workdir=,") + 2*len(c.Upper) + 2*len(c.Work) // each byte escaped
+	for _, layers := range [...][]string{c.Lower, c.Data} {
+		for _, path := range layers {
+			guess += len("lowerdir=") + 2*len(path)
+		}
+	}
+	for name, value := range c.Options {
+		guess += len(name) + len("=,") + len(value)
+	}
+	if guess <= MaxOptionsLen {
+		return guess
+	}
+	return len(c.KernelData())
 }
 
 // MountOptions returns what mount(8) and a unit's Options= get, before the escaping of the unit file:
 // KernelData, the per-mount flags, and last the options for user space.
-func (c Config) MountOptions() string {
-	return strings.Join(c.encode(func(Class) bool { return true }), ",")
-}
+func (c Config) MountOptions() string { return c.MountOptionsWith(c.Options.Text()) }
 
-func (c Config) encode(wanted func(Class) bool) []string {
-	var parts []string
+// MountOptionsWith is MountOptions where [Options.Text] is known: thousands of overlays share theirs.
+func (c Config) MountOptionsWith(options string) string {
+	size := len("lowerdir=,upperdir=,workdir=,") + len(c.Upper) + len(c.Work) + len(options)
+	for _, layers := range [...][]string{c.Lower, c.Data} {
+		for _, path := range layers {
+			size += len("::") + len(path)
+		}
+	}
+	var b strings.Builder
+	b.Grow(size) // enough where nothing is escaped
+	part := func(name, value string) {
+		if b.Len() > 0 {
+			b.WriteByte(',')
+		}
+		b.WriteString(name)
+		b.WriteString(value)
+	}
 	if len(c.Lower)+len(c.Data) > 0 {
-		parts = append(parts, "lowerdir="+joinLayers(c.Lower, c.Data))
+		part("lowerdir=", "")
+		writeLayers(&b, c.Lower, c.Data)
 	}
 	if c.Upper != "" {
-		parts = append(parts, "upperdir="+escapeUpper(c.Upper))
+		part("upperdir=", escapeUpper(c.Upper))
 	}
 	if c.Work != "" {
-		parts = append(parts, "workdir="+escapeUpper(c.Work))
+		part("workdir=", escapeUpper(c.Work))
 	}
-	for _, name := range c.Options.names() {
+	if options != "" {
+		part("", options)
+	}
+	return b.String()
+}
+
+// Text returns the options in the order in which they are written, those for user space last.
+func (o Options) Text() string { return o.text(func(Class) bool { return true }) }
+
+func (o Options) text(wanted func(Class) bool) string {
+	parts := make([]string, 0, len(o))
+	for _, name := range o.names() {
 		if !wanted(ClassOf(name)) {
 			continue
 		}
-		if value := c.Options[name]; value != "" {
+		if value := o[name]; value != "" {
 			name += "=" + value
 		}
 		parts = append(parts, name)
 	}
-	return parts
+	return strings.Join(parts, ",")
 }
 
-func joinLayers(lower, data []string) string {
-	var b strings.Builder
+func writeLayers(b *strings.Builder, lower, data []string) {
 	for i, path := range lower {
 		if i > 0 {
 			b.WriteByte(':')
@@ -106,10 +147,9 @@ func joinLayers(lower, data []string) string {
 		b.WriteString("::")
 		b.WriteString(escapeLower(path))
 	}
-	return b.String()
 }
 
-// splitLayers is the twin of joinLayers.
+// splitLayers is the twin of writeLayers.
 func splitLayers(value string) (lower, data []string, err error) {
 	into := &lower
 	for rest, more := value, true; more; {
@@ -156,13 +196,11 @@ func endsInEscape(s string) bool {
 
 // set takes one option into c, whose Options are made.
 func (c *Config) set(name, value string) (err error) {
-	switch name {
-	case "":
+	switch {
+	case name == "":
 		return fmt.Errorf("cannot read option =%s: it has no name", value)
-	case "lowerdir", "lowerdir+", "datadir+", "upperdir", "workdir":
-		if value == "" {
-			return fmt.Errorf("cannot read option %s: it names no directory", name)
-		}
+	case isLayer(name) && value == "":
+		return fmt.Errorf("cannot read option %s: it names no directory", name)
 	}
 	switch name {
 	case "lowerdir":

@@ -181,3 +181,20 @@ func FuzzParseMountOptions(f *testing.F) {
 		}
 	})
 }
+
+// TestKernelDataLen: it is exact where it matters, on both sides of the limit.
+func TestKernelDataLen(t *testing.T) {
+	for _, char := range []string{"x", ",", `\\`, ":"} {
+		for n := 1000; n <= overlayfs.MaxOptionsLen+10; n++ {
+			c := overlayfs.Config{
+				Lower: []string{"/" + strings.Repeat(char, n/4), "/b"}, Data: []string{"/" + strings.Repeat("d", n/4)},
+				Upper: "/" + strings.Repeat(char, n/4), Work: "/" + strings.Repeat("w", n-3*(n/4)),
+				Options: overlayfs.Options{"index": "off", "userxattr": "", "nosuid": "", "nofail": ""},
+			}
+			got, want := c.KernelDataLen(), len(c.KernelData())
+			if long := want > overlayfs.MaxOptionsLen; long != (got > overlayfs.MaxOptionsLen) || long && got != want {
+				t.Fatalf("%d times %s: %d, want %d", n, char, got, want)
+			}
+		}
+	}
+}

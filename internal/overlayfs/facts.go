@@ -35,7 +35,7 @@ type PathInfo struct {
 	Path    string
 	Exists  bool
 	IsDir   bool
-	Empty   bool   // an existing directory without entries
+	Empty   bool   // an existing directory without entries, where that was looked at
 	Symlink string // the first component that is a symlink, "" if there is none
 	Real    string // Path with symlinks resolved, as far as it exists
 	ID      FileID

@@ -43,7 +43,7 @@ func ParseMounts(r io.Reader) ([]Mount, error) {
 	}
 	text := whole.String()
 	mounts := make([]Mount, 0, strings.Count(text, "\n")+1)
-	p := parser{flags: make(map[string]Options)}
+	p := parser{flags: make(map[string]Options), options: make(map[optionText]Options)}
 	for number := 1; text != ""; number++ {
 		var line string
 		line, text, _ = strings.Cut(text, "\n")
@@ -59,10 +59,14 @@ func ParseMounts(r io.Reader) ([]Mount, error) {
 	return mounts, nil
 }
 
-// parser remembers the few sets of flags that all mounts of a host share.
+// parser remembers the few sets of flags, and of options of overlays, that all mounts of a host share.
 type parser struct {
-	flags map[string]Options
+	flags   map[string]Options
+	options map[optionText]Options
 }
+
+// optionText is what the kernel shows of an overlay's options: the flags of the mount, and what follows the layers.
+type optionText struct{ flags, super string }
 
 // line reads one line:
 //
@@ -109,7 +113,7 @@ func (p parser) line(line string) (Mount, error) {
 	state, _, _ := strings.Cut(m.Super, ",")
 	m.SuperReadOnly = state == "ro"
 	if m.FSType == "overlay" {
-		if m.Overlay, err = parseSuper(m.Super, m.Flags); err != nil {
+		if m.Overlay, err = p.overlay(m.Super, f[5], m.Flags); err != nil {
 			return Mount{}, err
 		}
 	}
@@ -141,20 +145,55 @@ func (p parser) perMount(field string) Options {
 	return o
 }
 
-// parseSuper reads an overlay's super block options. The order of steps matters: commas that belong to a value
-// are shown as \054, so the split comes before the octal decoding, and only then follows the overlay's own escaping.
-func parseSuper(super string, flags Options) (*Config, error) {
-	c := &Config{Options: flags.Clone()}
-	for i, option := range strings.Split(super, ",") {
-		if option == "" || i == 0 && (option == "rw" || option == "ro") {
+// overlay reads an overlay's super block options. The order of steps matters: commas that belong to a value are shown as
+// \054, so the split comes before the octal decoding, and only then follows the overlay's own escaping. Kernels show the
+// layers first; what follows is the same for most.
+func (p parser) overlay(super, flagText string, flags Options) (*Config, error) {
+	c := &Config{}
+	rest := super
+	for rest != "" {
+		option, behind, _ := strings.Cut(rest, ",")
+		name, value, _ := strings.Cut(option, "=")
+		state := len(rest) == len(super) && (option == "rw" || option == "ro")
+		if option != "" && !state {
+			if !isLayer(name) {
+				break
+			}
+			if err := c.set(name, DecodeOctal(value)); err != nil {
+				return nil, err
+			}
+		}
+		rest = behind
+	}
+	text := optionText{flagText, rest}
+	if known, ok := p.options[text]; ok {
+		c.Options = known
+		return c, nil
+	}
+	c.Options = flags.Clone()
+	shared := true
+	for option := range strings.SplitSeq(rest, ",") {
+		if option == "" {
 			continue
 		}
 		name, value, _ := strings.Cut(option, "=")
+		shared = shared && !isLayer(name)
 		if err := c.set(name, DecodeOctal(value)); err != nil {
 			return nil, err
 		}
 	}
+	if shared {
+		p.options[text] = c.Options
+	}
 	return c, nil
+}
+
+func isLayer(name string) bool {
+	switch name {
+	case "lowerdir", "lowerdir+", "datadir+", "upperdir", "workdir":
+		return true
+	}
+	return false
 }
 
 // DecodeOctal takes the escapes of the kernel's mangle and seq_escape away, byte by byte: names need not be UTF-8.

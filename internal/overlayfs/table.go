@@ -131,6 +131,14 @@ func (t *Table) All() []Mount { return slices.Clip(t.mounts) }
 // path resolution ends on and what an unmount takes away.
 func (t *Table) At(path string) []Mount { return t.pick(t.at[clean(path)].stack) }
 
+// AppendAt appends what At returns to mounts. It spares those who ask for thousands of paths the memory.
+func (t *Table) AppendAt(mounts []Mount, path string) []Mount {
+	for _, i := range t.at[clean(path)].stack {
+		mounts = append(mounts, t.mounts[i])
+	}
+	return mounts
+}
+
 // Top returns the topmost mount in reach at path.
 func (t *Table) Top(path string) (Mount, bool) {
 	stack := t.at[clean(path)].stack

@@ -139,6 +139,41 @@ func TestParseTableErrors(t *testing.T) {
 	}
 }
 
+// TestParseMountsShare: what a line says does not depend on those before it, with which it may share its options.
+func TestParseMountsShare(t *testing.T) {
+	var lines []string
+	for i, flags := range []string{"rw,relatime", "ro,nosuid,relatime", "rw"} {
+		for j, super := range []string{
+			"rw,lowerdir=/a:/b,upperdir=/u,workdir=/w,redirect_dir=off,index=off",
+			"ro,lowerdir=/a:/b,upperdir=/u,workdir=/w,redirect_dir=off,index=off",
+			"rw,lowerdir=/c,redirect_dir=off,index=off",
+			"rw,lowerdir+=/c,lowerdir+=/d,datadir+=/e,redirect_dir=off,index=off",
+			"rw,redirect_dir=off,lowerdir=/f,index=off",
+			"rw,redirect_dir=off,lowerdir=/g,index=off",
+			"rw,lowerdir=/g,rw,xino=on,,index=off",
+			"rw,lowerdir=/a:/b,upperdir=/u,workdir=/w",
+			"lowerdir=/a,x-rw,rw",
+			"rw",
+			"",
+		} {
+			lines = append(lines, fmt.Sprintf("%d 1 0:2 / /m/%d %s - overlay o %s\n", 10*i+j, j, flags, super))
+		}
+	}
+	whole, err := overlayfs.ParseMounts(strings.NewReader(strings.Join(lines, "")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, line := range lines {
+		alone, err := overlayfs.ParseMounts(strings.NewReader(line))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if d := cmp.Diff(alone[0], whole[i]); d != "" {
+			t.Errorf("%s (-alone +among others):\n%s", line, d)
+		}
+	}
+}
+
 func TestParseTableLongLine(t *testing.T) {
 	var layers []string
 	for i := range 500 {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/overlayd/overlayd/internal/hostlock"
 	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/overlayfs/host"
 	"github.com/overlayd/overlayd/internal/reconcile/plan"
@@ -25,11 +26,15 @@ var ErrNotReached = errors.New("not reached: an earlier step of the apply failed
 // ApplyOptions say how an apply goes about it.
 type ApplyOptions struct {
 	Targets     []plan.Target
-	Parallelism int           // mounts made at the same time, at least 1
+	Parallelism int           // mounts made, or taken away, at the same time, at least 1
 	LockTimeout time.Duration // how long to wait for another overlayd
 	Approved    []Agreed      // what somebody agreed to, nil for anything; else ErrStale
 	Purge       bool          // delete the data directories that overlayd made for what is deleted
 	Unattended  *Unattended   // set where nobody watches
+
+	// Progress is told how far it is, nil for nobody. It is called a few times per change, by several goroutines at a
+	// time and not always in order, and what it is told by waits for it: it takes note, and draws in its own time.
+	Progress func(Progress)
 }
 
 // Apply brings the host to what d desires. It looks again under the lock, so what it does is what is needed then; the
@@ -38,24 +43,20 @@ type ApplyOptions struct {
 //
 // A cancelled ctx lets the step under way finish and skips the rest. Killed at any point, the next Apply converges.
 func (h *Host) Apply(ctx context.Context, d plan.Desired, opt ApplyOptions) (Report, error) {
+	var l *hostlock.Lock
 	if !h.Offline() {
-		l, err := acquire(ctx, opt.LockTimeout)
-		if err != nil {
+		var err error
+		if l, err = acquire(ctx, opt.LockTimeout); err != nil {
 			return Report{}, err
 		}
-		defer l.Release()
 	}
-	a := &apply{
-		h: h, opt: opt, ctx: ctx, work: context.WithoutCancel(ctx), maker: safedir.NewMaker(h.inRoot("/")),
-		results: map[int]*Result{}, took: map[int]time.Duration{},
-		wrong: map[int]error{}, takings: map[int]*taking{}, mounted: map[int]bool{},
-	}
-	defer a.close()
-	if err := a.prepare(d); err != nil { //nolint:contextcheck // the apply has it
+	b := &Begun{h: h, d: d, targets: opt.Targets, lock: l}
+	defer b.Close()
+	var err error
+	if b.p, b.o, err = h.Plan(ctx, d, opt.Targets); err != nil {
 		return Report{}, err
 	}
-	err := a.carryOut() //nolint:contextcheck // the apply has it
-	return a.report(), err
+	return b.carryOut(ctx, opt)
 }
 
 // apply is one run of Apply.
@@ -70,6 +71,7 @@ type apply struct {
 	hangUp  func()           // ends what manager is
 	maker   *safedir.Maker
 	layers  map[string]bool // of live overlays, with the directories above them
+	tally   tally           // for opt.Progress
 
 	mu      sync.Mutex // guards all below
 	run     *plan.Run
@@ -100,13 +102,9 @@ func (a *apply) close() {
 // jobsLimit bounds the wait for jobs of systemd. A mount's own job ends after TimeoutSec=30s of its unit.
 const jobsLimit = 2 * time.Minute
 
-// prepare plans, waits for systemd's own jobs on what the plan touches, and plans again if there were any, or if the
-// mount table changed meanwhile: such a job may have ended just before the wait began.
+// prepare waits for systemd's own jobs on what the plan touches, and plans again if there were any, or if the mount
+// table changed meanwhile: such a job may have ended just before the wait began.
 func (a *apply) prepare(d plan.Desired) error {
-	var err error
-	if a.p, a.o, err = a.h.Plan(a.ctx, d, a.opt.Targets); err != nil {
-		return err
-	}
 	if a.o.Systemd && a.p.Pending() && a.opt.Unattended == nil {
 		again, err := a.waitForJobs()
 		if err != nil {
@@ -153,8 +151,8 @@ func (a *apply) waitForJobs() (again bool, err error) {
 	return !sameMounts(now, a.o.Mounts), nil
 }
 
-// carryOut does the steps of the plan in order: checks, what goes down for good, unit files, reload, what is replaced,
-// what is new, overlayd.target.
+// carryOut does the steps of the plan in order: checks, what goes down for good, unit files, what is replaced and what
+// is new while systemd reloads, overlayd.target.
 func (a *apply) carryOut() error {
 	waits, err := a.attend()
 	if err != nil {
@@ -169,19 +167,16 @@ func (a *apply) carryOut() error {
 		_, no := held[i]
 		return !no
 	})
+	a.tell(Writing)
 	staged, batch, err := a.stage()
 	if err != nil {
 		return err
 	}
 	a.failed = false
-	for _, s := range schedule.Down {
-		// What only makes way for its own mount is finished with it, whatever comes in between.
-		if a.ctx.Err() != nil && a.p.Changes[s.Change].Do.Mount == nil {
-			a.interrupted(s.Change)
-			continue
-		}
-		a.step(s)
+	if len(schedule.Down) > 0 {
+		a.tell(Unmounting)
 	}
+	a.takeDown(schedule.Waves())
 	if a.failed {
 		// Something that was to go is still mounted: its unit file stays, and so does what was to follow it.
 		a.hold(a.undone())
@@ -193,13 +188,14 @@ func (a *apply) carryOut() error {
 	owed, err := a.commit(staged, batch)
 	a.offlineDirs()
 	if err == nil {
-		a.groups(schedule.Groups)
+		err = a.putUp(schedule.Groups, owed)
 	} else {
-		a.hold(a.unreloaded(schedule))
+		a.hold(a.unreloaded(schedule.Groups))
 	}
 	mounted, verr := a.verify()
 	a.finishUnits()
 	if err == nil {
+		a.tell(Settling)
 		err = a.settle(mounted, owed)
 	}
 	if err == nil {
@@ -228,19 +224,6 @@ func (a *apply) undone() map[int]string {
 	for i, r := range a.results {
 		if r.Status != Done && r.Err != nil {
 			out[i] = r.Err.Error()
-		}
-	}
-	return out
-}
-
-// unreloaded ends the changes that have steps left although systemd could not be reloaded.
-func (a *apply) unreloaded(s plan.Schedule) map[int]string {
-	const why = "its unit is written, but systemd could not be reloaded: apply again"
-	out := a.undone()
-	for _, g := range s.Groups {
-		for _, step := range g {
-			a.end(step.Change, Skipped, errors.New(why))
-			out[step.Change] = why
 		}
 	}
 	return out
@@ -283,9 +266,9 @@ func (a *apply) blame(err error) bool {
 	return true
 }
 
-// commit puts the unit files in place and reloads systemd, once. It tells whether a reload was owed: the note of that
-// is taken back when overlayd.target runs as well, so that a killed apply is finished by the next one.
-func (a *apply) commit(staged *systemd.Staged, batch systemd.Batch) (reloaded bool, err error) {
+// commit puts the unit files in place, and tells whether a reload is owed. The note of that is taken back when
+// overlayd.target runs as well, so that a killed apply is finished by the next one.
+func (a *apply) commit(staged *systemd.Staged, batch systemd.Batch) (reload bool, err error) {
 	changes := len(batch.Write)+len(batch.Remove)+len(batch.Link)+len(batch.Unlink) > 0
 	owed := a.h.owed()
 	if changes && !a.h.Offline() {
@@ -305,10 +288,7 @@ func (a *apply) commit(staged *systemd.Staged, batch systemd.Batch) (reloaded bo
 		a.notReloaded = true
 		return false, owed.clear() // there is nothing to reload, and systemd reads all units when it starts
 	}
-	if err := a.connect(); err != nil {
-		return false, err
-	}
-	return true, a.manager.Reload(a.work)
+	return true, nil
 }
 
 // report gathers the results in the order of the plan.

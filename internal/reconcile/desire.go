@@ -23,9 +23,17 @@ func Desire(spec *config.Spec, root string) (plan.Desired, hcl.Diagnostics) {
 		Scope:    ScopeOf(spec.Files, spec.Dirs, root),
 	}
 	names := accounts{root: root}
+	sources := map[string]string{}
+	var options pins
 	for _, o := range spec.Overlays {
-		d.Overlays = append(d.Overlays, desire(o, recorded(o.Source, root), &names))
-		long.check(o)
+		source, known := sources[o.Source]
+		if !known {
+			source = recorded(o.Source, root)
+			sources[o.Source] = source
+		}
+		want := desire(o, source, options.of(o.Options), &names)
+		long.check(o, &want)
+		d.Overlays = append(d.Overlays, want)
 	}
 	return d, long.diags()
 }
@@ -54,16 +62,27 @@ func recorded(file, root string) string {
 	return abs
 }
 
-func desire(o *config.Overlay, file string, names *accounts) plan.Overlay {
+// pins pins options. Neighbours in a spec mostly have the same, and then share what becomes of them.
+type pins struct{ spec, pinned overlayfs.Options }
+
+func (p *pins) of(spec overlayfs.Options) overlayfs.Options {
+	if p.pinned == nil || !maps.Equal(p.spec, spec) {
+		p.spec, p.pinned = spec, overlayfs.Pin(spec)
+	}
+	return p.pinned
+}
+
+func desire(o *config.Overlay, file string, options overlayfs.Options, names *accounts) plan.Overlay {
 	out := plan.Overlay{
 		Address: o.Address.String(), Name: o.Address.Name, Key: o.Address.Key,
 		Source: file, Line: o.Range.Start.Line,
 		Upper: o.Upperdir, Work: o.Workdir, DataDir: o.DataDir, Mountpoint: o.Mountpoint,
 		AllowUnsafeParent: o.AllowUnsafeParent, Owner: o.Owner, Group: o.Group, UID: -1, GID: -1,
-		Options: overlayfs.Pin(o.Options), OffFlags: slices.Sorted(maps.Keys(o.OffFlags)),
+		Options: options, OffFlags: slices.Sorted(maps.Keys(o.OffFlags)),
 		Description: o.Unit.Description, WantedBy: o.Unit.WantedBy, After: o.Unit.After, Requires: o.Unit.Requires,
 		Network: o.Unit.Network, PreventDestroy: o.Lifecycle.PreventDestroy, OnBusy: o.Lifecycle.OnBusy,
 	}
+	out.Lower = make([]string, 0, len(o.Lowerdirs))
 	for _, l := range o.Lowerdirs {
 		out.Lower = append(out.Lower, l.Path)
 	}
@@ -85,17 +104,14 @@ type lengths struct {
 	again map[hcl.Range]int // further instances with the diagnostic at a place
 }
 
-func (l *lengths) check(o *config.Overlay) {
+func (l *lengths) check(o *config.Overlay, want *plan.Overlay) {
 	if n := len(units.Name(o.Mountpoint)); n > units.MaxName {
 		l.at(o.MountpointRange, "Mountpoint too long for a unit name", fmt.Sprintf(
 			"The unit of %s would have a name of %d bytes, and a file name has %d at most. Each byte outside "+
 				"A-Za-z0-9:_. counts four times. Choose a shorter mountpoint.", o.Address, n, units.MaxName))
 	}
-	c := overlayfs.Config{Upper: o.Upperdir, Work: o.Workdir, Options: overlayfs.Pin(o.Options)}
-	for _, layer := range o.Lowerdirs {
-		c.Lower = append(c.Lower, layer.Path)
-	}
-	if n := len(c.KernelData()); n > overlayfs.MaxOptionsLen {
+	c := overlayfs.Config{Lower: want.Lower, Upper: want.Upper, Work: want.Work, Options: want.Options}
+	if n := c.KernelDataLen(); n > overlayfs.MaxOptionsLen {
 		l.at(o.Range, "Mount options too long", fmt.Sprintf(
 			"The layers and options of %s make %d bytes, and one mount call carries %d. Use fewer lowerdirs, or give "+
 				"them shorter paths.", o.Address, n, overlayfs.MaxOptionsLen))

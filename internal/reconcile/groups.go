@@ -23,17 +23,48 @@ func (a *apply) groups(groups [][]plan.Step) {
 		}
 		fresh = append(fresh, g)
 	}
-	next := make(chan []plan.Step)
+	a.several(len(fresh), func(i int) { a.group(fresh[i]) })
+}
+
+// takeDown takes down what goes for good, or leaves its mountpoint: several at once where they are independent. The
+// kernel brings the filesystem of the upperdir to disk at each umount(2), and does so once for all that wait for it.
+func (a *apply) takeDown(waves [][]plan.Step) {
+	one := func(s plan.Step) {
+		// What only makes way for its own mount is finished with it, whatever comes in between.
+		if a.ctx.Err() != nil && a.p.Changes[s.Change].Do.Mount == nil {
+			a.interrupted(s.Change)
+			return
+		}
+		a.step(s)
+	}
+	for _, wave := range waves {
+		// What is detached is noted in a file, each with those before it; a stop job can take others of ours along.
+		alone := func(s plan.Step) bool { return a.p.Changes[s.Change].Do.Detach || s.Live.ViaSystemd }
+		var free []plan.Step
+		for _, s := range wave {
+			if alone(s) {
+				one(s)
+			} else {
+				free = append(free, s)
+			}
+		}
+		a.several(len(free), func(i int) { one(free[i]) })
+	}
+}
+
+// several calls do for each of n, as many at a time as is allowed.
+func (a *apply) several(n int, do func(i int)) {
+	next := make(chan int)
 	var workers sync.WaitGroup
-	for range max(1, min(a.opt.Parallelism, len(fresh))) {
+	for range max(1, min(a.opt.Parallelism, n)) {
 		workers.Go(func() {
-			for g := range next {
-				a.group(g)
+			for i := range next {
+				do(i)
 			}
 		})
 	}
-	for _, g := range fresh {
-		next <- g
+	for i := range n {
+		next <- i
 	}
 	close(next)
 	workers.Wait()
@@ -57,6 +88,9 @@ func (a *apply) group(steps []plan.Step) {
 		a.step(s)
 	}
 	a.endReset(steps)
+	for _, s := range steps {
+		a.finished(s.Change)
+	}
 }
 
 // begun tells whether something of a group was taken down before the unit files changed.
@@ -88,11 +122,15 @@ func (a *apply) step(s plan.Step) {
 		a.end(s.Change, Skipped, errors.New(refusal))
 		return
 	}
+	a.begins(s.Change)
 	begun := time.Now()
 	err := a.do(s)
 	a.mu.Lock()
 	a.took[s.Change] += time.Since(begun)
 	a.mu.Unlock()
+	if c.Kind == plan.Delete {
+		a.finished(s.Change) // its unit file goes with all the others
+	}
 	switch {
 	case errors.Is(err, errDetached):
 		return
@@ -118,6 +156,7 @@ func (a *apply) step(s plan.Step) {
 
 // end records how a change ended; the first word counts.
 func (a *apply) end(i int, status Status, err error) {
+	a.finished(i)
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.results[i] != nil {

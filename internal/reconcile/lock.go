@@ -19,9 +19,11 @@ const runDir = "/run/overlayd"
 // ErrLocked says that another overlayd is changing the host.
 var ErrLocked = errors.New("another overlayd is at work")
 
+func lockFile() string { return filepath.Join(runDir, "lock") }
+
 // acquire keeps a second overlayd from changing the host at the same time, waiting for as long as timeout says.
 func acquire(ctx context.Context, timeout time.Duration) (*hostlock.Lock, error) {
-	l, err := hostlock.Take(ctx, filepath.Join(runDir, "lock"), timeout)
+	l, err := hostlock.Take(ctx, lockFile(), timeout)
 	var held *hostlock.HeldError
 	switch {
 	case errors.As(err, &held):

@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"slices"
 	"time"
 
 	"github.com/overlayd/overlayd/internal/overlayfs"
@@ -153,4 +154,16 @@ func (m *Memory) learn(unknown []*overlayfs.Mount, o *plan.Observed) {
 		}
 	}
 	m.held.Learn(dirs)
+}
+
+// unseen gives the paths that were not looked at yet, each once.
+func unseen(paths []string, o *plan.Observed) []string {
+	out := make([]string, 0, len(paths))
+	for _, p := range paths {
+		if _, seen := o.Paths[p]; p != "" && !seen {
+			out = append(out, p)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
 }

@@ -2,21 +2,20 @@ package reconcile
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
+	"runtime"
+	"sync"
 
 	"github.com/sirupsen/logrus"
-	"golang.org/x/sys/unix"
 
 	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/overlayfs/host"
 	"github.com/overlayd/overlayd/internal/reconcile/plan"
-	"github.com/overlayd/overlayd/internal/safedir"
 	"github.com/overlayd/overlayd/internal/units"
 	"github.com/overlayd/overlayd/internal/units/systemd"
 )
@@ -50,99 +49,182 @@ func absPath(p string) string {
 // Observe looks at the host: unit files, mount table, and every path that d names. It changes nothing and needs no
 // privileges beyond reading.
 func (h *Host) Observe(d plan.Desired) (*plan.Observed, error) {
-	o := &plan.Observed{Systemd: h.running(), Offline: h.Offline()}
-	if err := h.observeUnits(d, o); err != nil {
+	if d.Partial() {
+		return h.observePart(d)
+	}
+	g, err := h.Glance()
+	if err != nil {
 		return nil, err
 	}
-	var err error
+	return h.ObserveFrom(g, d)
+}
+
+// Glance is what a look at a host begins with, whatever is desired.
+type Glance struct {
+	o     *plan.Observed
+	list  *systemd.Listing
+	table *overlayfs.Table // of this host, also where a tree is prepared
+}
+
+// Glance does the greater part of Observe, which needs no spec: it may go on while the spec is read. It looks at unit
+// files and mount table, and at the directories of what is applied and mounted.
+func (h *Host) Glance() (*Glance, error) {
+	g := &Glance{o: &plan.Observed{Systemd: h.running(), Offline: h.Offline()}}
+	var unitsErr, restErr error
+	var both sync.WaitGroup
+	both.Go(func() { g.table, restErr = h.observeRest(g.o) })
+	if g.list, unitsErr = h.dir().List(); unitsErr == nil {
+		h.readUnits(g.list, nil, g.o)
+		g.list.Units = nil // they are large, and read
+	}
+	both.Wait()
+	if err := cmp.Or(unitsErr, restErr); err != nil {
+		return nil, err
+	}
+	h.glanceAtPaths(g.o, g.table)
+	return g, nil
+}
+
+// ObserveFrom is Observe for a whole spec, from a glance that was taken before and is used up by it.
+func (h *Host) ObserveFrom(g *Glance, d plan.Desired) (*plan.Observed, error) {
+	observeDropIns(g.list, d, g.o)
+	h.observePaths(d, g.o, g.table)
+	return g.o, h.observeResets(d, g.o)
+}
+
+// observePart is Observe for a part of a spec: it reads the units of that part. Of the others it only has to know which
+// are overlayd's and what they hold, and that may be remembered.
+func (h *Host) observePart(d plan.Desired) (*plan.Observed, error) {
+	o := &plan.Observed{Systemd: h.running(), Offline: h.Offline()}
+	part := make(map[string]bool, len(d.Overlays))
+	for i := range d.Overlays {
+		part[units.Name(d.Overlays[i].Mountpoint)] = true
+	}
+	l, err := h.Memory.list(h.dir(), part)
+	if err != nil {
+		return nil, err
+	}
+	h.readUnits(l, part, o)
+	observeDropIns(l, d, o)
+	if !h.Offline() {
+		h.Memory.beginTable()
+	}
+	table, err := h.observeRest(o)
+	if err != nil {
+		return nil, err
+	}
+	h.observePaths(d, o, table)
+	h.lookAt(h.observeHeld(d, o), host.Layer, o, table)
+	return o, h.observeResets(d, o)
+}
+
+// observeRest reads what is neither a unit nor a path of an overlay.
+func (h *Host) observeRest(o *plan.Observed) (table *overlayfs.Table, err error) {
 	if o.Fstab, err = readFstab(filepath.Join("/", h.Root, "etc/fstab")); err != nil {
 		return nil, fmt.Errorf("cannot read fstab: %w", err)
 	}
-	if d.Partial() && !h.Offline() {
-		h.Memory.beginTable()
-	}
-	table, err := host.ReadTable()
-	if err != nil {
+	if table, err = host.ReadTable(); err != nil {
 		return nil, err
 	}
 	o.Mounts = table
 	if h.Offline() {
 		// What is mounted on this host says nothing about the tree.
-		if o.Mounts, err = overlayfs.ParseTable(bytes.NewReader(nil)); err != nil {
-			return nil, err
-		}
-	} else if o.Defaults, err = host.ReadDefaults(); err != nil {
-		return nil, err
+		o.Mounts, err = overlayfs.ParseTable(bytes.NewReader(nil))
+	} else {
+		o.Defaults, err = host.ReadDefaults()
 	}
-	h.observePaths(d, o, table)
-	return o, h.observeResets(d, o)
+	return table, err
 }
 
-// observeUnits reads the unit files. For a part of a spec it reads those of that part; of the others it only has to
-// know which are overlayd's, and that may be remembered.
+// observeUnits reads the unit files, and which drop-ins those have that are desired.
 func (h *Host) observeUnits(d plan.Desired, o *plan.Observed) error {
-	names := make([]string, len(d.Overlays))
-	for i := range d.Overlays {
-		names[i] = units.Name(d.Overlays[i].Mountpoint)
+	l, err := h.dir().List()
+	if err == nil {
+		h.readUnits(l, nil, o)
+		observeDropIns(l, d, o)
 	}
-	var l *systemd.Listing
-	var err error
-	part := map[string]bool{}
-	if d.Partial() {
-		for _, name := range names {
-			part[name] = true
-		}
-		l, err = h.Memory.list(h.dir(), part)
-	} else {
-		l, err = h.dir().List()
-	}
-	if err != nil {
-		return err
-	}
-	o.Units = make(map[string]plan.UnitFile, len(l.Units))
-	o.Elsewhere, o.Wants = l.Elsewhere, l.Wants
-	o.Gone = map[string]bool{}
+	return err
+}
+
+// readUnits reads what was listed. Of units that are not in part it only tells whether they are overlayd's; nil is all.
+func (h *Host) readUnits(l *systemd.Listing, part map[string]bool, o *plan.Observed) {
+	o.Elsewhere, o.Wants, o.Gone = l.Elsewhere, l.Wants, map[string]bool{}
+	files := make([]systemd.UnitFile, 0, len(l.Units))
 	for name, f := range l.Units {
-		if name == units.TargetName {
-			o.Target = plan.TargetUnit{
-				Exists: true, Ours: units.IsOurs(f.Text), Current: bytes.Equal(f.Text, units.RenderTarget()),
-				Enabled: l.Wants["multi-user.target"][units.TargetName], Path: f.Path,
-			}
+		if name != units.TargetName {
+			files = append(files, f)
 			continue
 		}
-		if d.Partial() && !part[name] {
-			u := plan.UnitFile{Path: f.Path, Link: f.Link}
-			u.Ours = f.Unread || len(f.Text) > 0 && units.IsOurs(f.Text)
-			o.Units[name] = u
+		o.Target = plan.TargetUnit{
+			Exists: true, Ours: units.IsOurs(f.Text), Current: bytes.Equal(f.Text, units.RenderTarget()),
+			Enabled: l.Wants["multi-user.target"][units.TargetName], Path: f.Path,
+		}
+	}
+	read := make([]plan.UnitFile, len(files))
+	onProcessors(len(files), func(i int) {
+		f := &files[i]
+		if part == nil || part[f.Name] {
+			read[i] = readUnit(f)
+			return
+		}
+		read[i] = plan.UnitFile{Path: f.Path, Link: f.Link}
+		read[i].Ours = f.Unread || len(f.Text) > 0 && units.IsOurs(f.Text)
+	})
+	o.Units = make(map[string]plan.UnitFile, len(files))
+	for i := range read {
+		u := &read[i]
+		o.Units[files[i].Name] = *u
+		if !u.Ours || part != nil && !part[files[i].Name] {
 			continue
 		}
-		u := readUnit(f)
-		o.Units[name] = u
-		if _, seen := o.Gone[u.Source]; u.Ours && !seen {
+		if _, seen := o.Gone[u.Source]; !seen {
 			_, err := os.Lstat(filepath.Join("/", h.Root, u.Source))
 			o.Gone[u.Source] = errors.Is(err, fs.ErrNotExist)
 		}
 	}
+}
+
+// onProcessors calls f with the numbers below n, some at once.
+func onProcessors(n int, f func(i int)) {
+	workers := runtime.GOMAXPROCS(0)
+	part := max(256, (n+workers-1)/workers)
+	var wait sync.WaitGroup
+	for from := 0; from < n; from += part {
+		wait.Go(func() {
+			for i := from; i < min(n, from+part); i++ {
+				f(i)
+			}
+		})
+	}
+	wait.Wait()
+}
+
+// observeDropIns finds the drop-ins of the units that are desired.
+func observeDropIns(l *systemd.Listing, d plan.Desired, o *plan.Observed) {
 	o.DropIns = map[string][]string{}
-	for _, name := range names {
+	if len(l.DropIns) == 0 {
+		return
+	}
+	for i := range d.Overlays {
+		name := units.Name(d.Overlays[i].Mountpoint)
 		if drops := l.DropInsOf(name); len(drops) > 0 {
 			o.DropIns[name] = drops
 		}
 	}
-	return nil
 }
 
-func readUnit(f systemd.UnitFile) plan.UnitFile {
+func readUnit(f *systemd.UnitFile) plan.UnitFile {
+	// One string, of which what is read are parts.
 	u := plan.UnitFile{Path: f.Path, Text: string(f.Text), Link: f.Link}
 	if f.Link != "" {
 		return u
 	}
-	if len(f.Text) == 0 {
+	if u.Text == "" {
 		u.Link = os.DevNull // an empty file masks a unit as well (systemd.unit(5))
 		return u
 	}
 	var err error
-	u.File, err = units.Parse(f.Text)
+	u.File, err = units.Parse(u.Text)
 	if err == nil && u.Ours {
 		u.Config, err = overlayfs.ParseMountOptions(u.Options)
 		if err == nil && (len(u.Config.Lower) == 0 || (u.Config.Upper == "") != (u.Config.Work == "")) {
@@ -159,153 +241,4 @@ func readUnit(f systemd.UnitFile) plan.UnitFile {
 		u.Where = at
 	}
 	return u
-}
-
-// observePaths looks at all paths of the spec, of our units, and of the overlays that are live. For a part of a spec it
-// only finds out which directories the others have as upperdir and workdir.
-func (h *Host) observePaths(d plan.Desired, o *plan.Observed, table *overlayfs.Table) {
-	desired := make(map[string]bool, len(d.Overlays))
-	for i := range d.Overlays {
-		desired[d.Overlays[i].Mountpoint] = true
-	}
-	o.Paths = make(map[string]overlayfs.PathInfo, 4*len(d.Overlays))
-	h.lookAt(d.Paths(), d.DataDirs(), o, table)
-	h.observeMarks(d, o)
-	var more []string
-	for _, u := range o.Units {
-		if u.Ours {
-			more = append(more, u.Config.Upper, u.Config.Work)
-			if desired[u.Where] {
-				more = append(more, u.Config.Lower...)
-			}
-		}
-	}
-	mounts := o.Mounts.All()
-	for i := range mounts {
-		m := &mounts[i]
-		if m.Overlay == nil || d.Partial() && !desired[m.Mountpoint] {
-			continue
-		}
-		more = append(more, m.Overlay.Upper, m.Overlay.Work)
-		if desired[m.Mountpoint] {
-			more = append(more, m.Overlay.Lower...)
-		}
-	}
-	h.lookAt(more, nil, o, table)
-	if d.Partial() {
-		h.lookAt(h.observeHeld(d, o), nil, o, table)
-	}
-}
-
-// observeMarks looks for overlayd's mark on data directories of which no unit tells whose they are.
-func (h *Host) observeMarks(d plan.Desired, o *plan.Observed) {
-	o.Marked = map[string]bool{}
-	for i := range d.Overlays {
-		want := &d.Overlays[i]
-		if want.DataDir != "" && o.Paths[want.DataDir].Exists && !o.Units[units.Name(want.Mountpoint)].Ours {
-			m, marked, err := safedir.ReadMarker(h.inRoot(want.DataDir))
-			// A damaged marker is no mark: then nothing there is ours to delete.
-			o.Marked[want.DataDir] = err == nil && marked && m.Address == want.Address
-		}
-	}
-}
-
-// lookAt looks at those of the paths that were not looked at yet, and not inside those that are in outside.
-func (h *Host) lookAt(paths []string, outside map[string]bool, o *plan.Observed, table *overlayfs.Table) {
-	paths = unseen(paths, o)
-	var links []string
-	for i, info := range h.lookAll(table, paths, outside) {
-		o.Paths[paths[i]] = info
-		// Where a link leads is what a unit mounts, and to be known as the directory that others mounted by the link.
-		if info.Symlink != "" {
-			links = append(links, info.Real)
-		}
-	}
-	links = unseen(links, o)
-	for i, info := range h.lookAll(table, links, nil) {
-		o.Paths[links[i]] = info
-	}
-}
-
-// unseen gives the paths that were not looked at yet, each once.
-func unseen(paths []string, o *plan.Observed) []string {
-	out := make([]string, 0, len(paths))
-	for _, p := range paths {
-		if _, seen := o.Paths[p]; p != "" && !seen {
-			out = append(out, p)
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
-// lookAll is look for many paths.
-func (h *Host) lookAll(table *overlayfs.Table, paths []string, outside map[string]bool) []overlayfs.PathInfo {
-	if !h.Offline() {
-		return host.LookAll(table, paths, outside)
-	}
-	prober := host.NewProber(table)
-	infos := make([]overlayfs.PathInfo, len(paths))
-	for i, p := range paths {
-		infos[i] = h.look(prober, p)
-	}
-	return infos
-}
-
-// look looks at one path; below --root it is the tree's, and shown without the root.
-func (h *Host) look(prober *host.Prober, p string) overlayfs.PathInfo {
-	if !h.Offline() {
-		return prober.Look(p)
-	}
-	real, link, err := resolveIn(h.Root, p)
-	if err != nil {
-		return overlayfs.PathInfo{Path: p, Real: p, Err: err.Error()}
-	}
-	seen := prober.Look(filepath.Join(h.Root, real))
-	// What the tree lies on, and what is above it, is no matter of the tree: an image that is prepared on a nosuid
-	// mount, or in a container, on an overlay, is booted elsewhere.
-	info := overlayfs.PathInfo{
-		Path: p, Real: real, Symlink: link, Exists: seen.Exists, IsDir: seen.IsDir, Empty: seen.Empty, ID: seen.ID,
-		UID: seen.UID, GID: seen.GID, Mode: seen.Mode, Err: seen.Err, Denied: seen.Denied,
-	}
-	if prober.Look(h.Root).Unsafe == "" {
-		info.Unsafe = seen.Unsafe
-	}
-	return info
-}
-
-// resolveIn resolves the symlinks of a path as a system booted from root would: an absolute link leads to a place
-// below root, and ".." stops there. It gives the first component that is a symlink, "" if there is none.
-func resolveIn(root, p string) (real, link string, err error) {
-	const maxLinks = 40 // as the kernel
-	real, rest := "/", strings.Split(p, "/")
-	for links := 0; len(rest) > 0; {
-		name := rest[0]
-		rest = rest[1:]
-		at := filepath.Join(real, name)
-		to, err := os.Readlink(filepath.Join(root, at))
-		if name == "" || err != nil { // no link, or nothing there at all
-			real = at
-			continue
-		}
-		if links++; links > maxLinks {
-			return "", "", fmt.Errorf("cannot look at %s: %w", p, unix.ELOOP)
-		}
-		if link == "" {
-			link = at
-		}
-		if filepath.IsAbs(to) {
-			real = "/"
-		}
-		rest = append(strings.Split(to, "/"), rest...)
-	}
-	return real, link, nil
-}
-
-func cutRoot(p, root string) (string, bool) {
-	rel, err := filepath.Rel(root, p)
-	if err != nil || rel == ".." || len(rel) > 2 && rel[:3] == "../" {
-		return "", false
-	}
-	return filepath.Join("/", rel), true
 }

@@ -29,6 +29,7 @@ func (a *apply) preflight(waits map[int]string) map[int]string {
 		note(i, err)
 	}
 	going := a.going()
+	var uppers host.UpperTrials
 	var trials []int
 	var configs []overlayfs.Config
 	for i, c := range a.p.Changes {
@@ -50,7 +51,7 @@ func (a *apply) preflight(waits map[int]string) map[int]string {
 		// Where it was mounted before, the mount itself tells what has changed since.
 		again := c.Kind == plan.Repair && len(c.Do.Unmount) == 0
 		if c.Do.Mount.Upper != "" && !a.h.Offline() && !makesRoom && !again {
-			note(i, host.CheckUpper(c.Do.Mount.Upper))
+			note(i, uppers.Check(c.Do.Mount.Upper))
 		}
 		if len(c.Do.Unmount) > 0 && failed[i] == "" && len(c.Do.Below) == 0 {
 			// What stands on another overlay cannot be tried before that one is mounted.

@@ -158,24 +158,24 @@ func unescapeNote(s string) string {
 // words splits a list as systemd does: at blanks outside quotes. A backslash takes the next byte as it is; with
 // retain (lists of unit names) it stays in the word.
 func words(s string, retain bool) []string {
-	var list []string
+	list := make([]string, 0, 1+strings.Count(s, " "))
 	var quote byte
-	word := make([]byte, 0, len(s))
+	var word wordIn
 	flush := func() {
-		if len(word) > 0 {
-			list = append(list, string(word))
-			word = word[:0]
+		if text := word.text(s); text != "" {
+			list = append(list, text)
 		}
+		word = wordIn{}
 	}
 	for i := 0; i < len(s); i++ {
 		c := s[i]
 		switch {
 		case c == '\\' && i+1 < len(s):
 			if retain {
-				word = append(word, c)
+				word.add(s, i)
 			}
 			i++
-			word = append(word, s[i])
+			word.add(s, i)
 		case quote != 0 && c == quote:
 			quote = 0
 		case quote == 0 && (c == '"' || c == '\''):
@@ -183,11 +183,40 @@ func words(s string, retain bool) []string {
 		case quote == 0 && isBlank(c):
 			flush()
 		default:
-			word = append(word, c)
+			word.add(s, i)
 		}
 	}
 	flush()
+	if len(list) == 0 {
+		return nil
+	}
 	return list
+}
+
+// wordIn is a word of a text: a part of it, as long as nothing within the word is left out, and a copy from then on.
+type wordIn struct {
+	start, end int
+	copied     []byte
+}
+
+func (w *wordIn) add(s string, i int) {
+	switch {
+	case w.copied != nil:
+		w.copied = append(w.copied, s[i])
+	case w.start == w.end:
+		w.start, w.end = i, i+1
+	case i == w.end:
+		w.end++
+	default:
+		w.copied = append([]byte(s[w.start:w.end]), s[i])
+	}
+}
+
+func (w *wordIn) text(s string) string {
+	if w.copied != nil {
+		return string(w.copied)
+	}
+	return s[w.start:w.end]
 }
 
 func isBlank(c byte) bool { return c == ' ' || c == '\t' || c == '\n' || c == '\r' }

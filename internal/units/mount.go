@@ -46,8 +46,12 @@ func (m Mount) FileName() string { return Name(m.Where) }
 // U+FFFD, and so do blanks and quotes in a unit name: no line can carry them, config refuses them, and the unit
 // fails to start rather than mount something else.
 func (m Mount) Render() []byte {
-	out := make([]byte, 0, 1024+2*len(m.Options)+2*len(m.Where))
-	out = append(out, headLine...)
+	return m.RenderTo(make([]byte, 0, 1024+2*len(m.Options)+2*len(m.Where)))
+}
+
+// RenderTo is Render into the memory of buf, from its beginning; who renders thousands hands it on.
+func (m *Mount) RenderTo(buf []byte) []byte {
+	out := append(buf[:0], headLine...)
 	out = append(out, "[Unit]\nDescription="...)
 	out = appendLine(out, m.Description)
 	out = append(out, "\nDocumentation=man:overlayd.hcl(5)\nPartOf="+TargetName+"\n"...)
@@ -122,8 +126,7 @@ const hashKey = "Hash="
 // insertHash puts the Hash= line at the offset. The hash is over everything but that line and the first comment line.
 func insertHash(text []byte, at int) []byte {
 	sum := sha256.Sum256(text[len(headLine):])
-	line := make([]byte, 0, len(hashKey)+2*len(sum)+1)
-	line = append(line, hashKey...)
+	line := append(make([]byte, 0, len(hashKey)+2*len(sum)+1), hashKey...)
 	line = hex.AppendEncode(line, sum[:])
 	line = append(line, '\n')
 	rest := len(text) - at

@@ -169,7 +169,7 @@ func FuzzRenderForm(f *testing.F) {
 			t.Errorf("Ours %v, HashOK %v, Address %q, Source %q, OnBusy %q; want %q everywhere", parsed.Ours, parsed.HashOK,
 				parsed.Address, parsed.Source, parsed.OnBusy, s)
 		}
-		if !units.SameText(text, text) || !units.IsOurs(text) {
+		if !units.SameText(text, string(text)) || !units.IsOurs(text) {
 			t.Error("not the same as itself, or not ours")
 		}
 	})
@@ -247,7 +247,7 @@ func BenchmarkSameText(b *testing.B) {
 	m.MadeData = !m.MadeData
 	other := m.Render()
 	for b.Loop() {
-		if !units.SameText(text, other) {
+		if !units.SameText(text, string(other)) {
 			b.Fatal("not the same")
 		}
 	}

@@ -1,7 +1,6 @@
 package units
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -21,12 +20,17 @@ type File struct {
 	HashOK  bool   // it is as overlayd wrote it, but for the first comment line
 }
 
+// Text is what a unit text may come as. What is read of a string shares its memory.
+type Text interface{ string | []byte }
+
 // Parse is the twin of [Mount.Render]. It reads any unit file, with the eyes of systemd: the last Options= counts,
 // lists add up, an empty WantedBy= clears what came before. Only specifiers other than %% stay as they are.
 //
 // A unit without our section is no error: Ours is false, and What, Where, Type and Options tell which mount it is.
 // An error means that the unit is ours but cannot be trusted to say what it was; what could be read comes with it.
-func Parse(text []byte) (File, error) {
+func Parse[T Text](text T) (File, error) { return parse(string(text)) }
+
+func parse(text string) (File, error) {
 	var f File
 	var problems []error
 	version := ""
@@ -39,15 +43,15 @@ func Parse(text []byte) (File, error) {
 		case "Mount":
 			f.readMount(s.key, s.value)
 		case "Install":
-			if string(s.key) == "WantedBy" {
+			if s.key == "WantedBy" {
 				f.WantedBy = readList(f.WantedBy, s.value)
 			}
 		case noteSection:
-			switch string(s.key) {
+			switch s.key {
 			case "Version":
-				version = string(s.value)
+				version = s.value
 			case "Hash":
-				f.Hash, hashStart, hashEnd = string(s.value), s.start, s.end
+				f.Hash, hashStart, hashEnd = s.value, s.start, s.end
 			default:
 				problems = append(problems, f.readNote(s.key, s.value))
 			}
@@ -57,7 +61,7 @@ func Parse(text []byte) (File, error) {
 	if !f.Ours {
 		return f, nil
 	}
-	f.HashOK = f.Hash != "" && f.Hash == hashWithout(text, hashStart, hashEnd)
+	f.HashOK = f.Hash != "" && isHash(f.Hash, text, hashStart, hashEnd)
 	if s.err != nil {
 		problems = append(problems, fmt.Errorf("systemd refuses %w", s.err))
 	}
@@ -75,8 +79,10 @@ func Parse(text []byte) (File, error) {
 }
 
 // IsOurs tells whether the text has our section.
-func IsOurs(text []byte) bool {
-	if !bytes.Contains(text, []byte(noteSection)) {
+func IsOurs[T Text](text T) bool { return isOurs(string(text)) }
+
+func isOurs(text string) bool {
+	if !strings.Contains(text, noteSection) {
 		return false
 	}
 	s := newScanner(text)
@@ -87,7 +93,7 @@ func IsOurs(text []byte) bool {
 
 // SetsMount tells whether a text, as of a drop-in, has an assignment in a [Mount] section.
 func SetsMount(text []byte) bool {
-	s := newScanner(text)
+	s := newScanner(string(text))
 	for s.next() {
 		if s.section == "Mount" {
 			return true
@@ -96,12 +102,12 @@ func SetsMount(text []byte) bool {
 	return false
 }
 
-func (f *File) readUnit(key, value []byte) {
-	switch string(key) {
+func (f *File) readUnit(key, value string) {
+	switch key {
 	case "Description":
-		f.Description = unescapeSpecifiers(string(value))
+		f.Description = unescapeSpecifiers(value)
 	case "RequiresMountsFor":
-		for _, word := range words(string(value), false) {
+		for _, word := range words(value, false) {
 			f.RequiresMountsFor = append(f.RequiresMountsFor, simplify(unescapeSpecifiers(word)))
 		}
 	case "After":
@@ -113,30 +119,30 @@ func (f *File) readUnit(key, value []byte) {
 	}
 }
 
-func (f *File) readMount(key, value []byte) {
-	switch string(key) {
+func (f *File) readMount(key, value string) {
+	switch key {
 	case "What":
-		f.What = unescapeSpecifiers(string(value))
+		f.What = unescapeSpecifiers(value)
 	case "Where":
-		f.Where = simplify(unescapeSpecifiers(string(value)))
+		f.Where = simplify(unescapeSpecifiers(value))
 	case "Type":
-		f.Type = unescapeSpecifiers(string(value))
+		f.Type = unescapeSpecifiers(value)
 	case "Options":
-		f.Options = unescapeOptions(unescapeSpecifiers(string(value)))
+		f.Options = unescapeOptions(unescapeSpecifiers(value))
 	}
 }
 
-func (f *File) readNote(key, value []byte) error {
+func (f *File) readNote(key, value string) error {
 	var ok bool
-	switch string(key) {
+	switch key {
 	case "Address":
-		f.Address = unescapeNote(string(value))
+		f.Address = unescapeNote(value)
 		return nil
 	case "Source":
-		f.Source = unescapeNote(string(value))
+		f.Source = unescapeNote(value)
 		return nil
 	case "OnBusy":
-		f.OnBusy = unescapeNote(string(value))
+		f.OnBusy = unescapeNote(value)
 		return nil
 	case "PreventDestroy":
 		f.PreventDestroy, ok = readBool(value)
@@ -154,23 +160,23 @@ func (f *File) readNote(key, value []byte) error {
 }
 
 // addNames adds unit names. An empty value clears nothing: systemd.unit(5), dependencies can only be added.
-func addNames(list []string, value []byte) []string {
-	for _, word := range words(string(value), true) {
+func addNames(list []string, value string) []string {
+	for _, word := range words(value, true) {
 		list = append(list, unescapeSpecifiers(word))
 	}
 	return list
 }
 
 // readList adds words to a list that an empty value clears.
-func readList(list []string, value []byte) []string {
-	if len(value) == 0 {
+func readList(list []string, value string) []string {
+	if value == "" {
 		return nil
 	}
 	return addNames(list, value)
 }
 
-func readBool(value []byte) (val, ok bool) {
-	switch strings.ToLower(string(value)) {
+func readBool(value string) (val, ok bool) {
+	switch strings.ToLower(value) {
 	case "1", "yes", "y", "true", "t", "on":
 		return true, true
 	case "0", "no", "n", "false", "f", "off":
@@ -191,21 +197,24 @@ func readVersion(text string) (int, error) {
 	return version, nil
 }
 
-// hashWithout is the hash of a text less its first comment line and the bytes from start to end.
-func hashWithout(text []byte, start, end int) string {
+// isHash tells whether hash is that of a text less its first comment line and the bytes from start to end.
+func isHash(hash, text string, start, end int) bool {
 	first := firstComment(text)
-	h := sha256.New()
-	h.Write(text[first:max(first, start)])
-	h.Write(text[max(first, end):])
-	return hex.EncodeToString(h.Sum(nil))
+	var room [2048]byte // for nearly every unit, on the stack
+	rest := append(room[:0], text[first:max(first, start)]...)
+	rest = append(rest, text[max(first, end):]...)
+	sum := sha256.Sum256(rest)
+	var digits [2 * sha256.Size]byte
+	hex.Encode(digits[:], sum[:])
+	return string(digits[:]) == hash
 }
 
 // firstComment is the length of the first line if it is a comment.
-func firstComment(text []byte) int {
-	if len(text) == 0 || text[0] != '#' {
+func firstComment(text string) int {
+	if text == "" || text[0] != '#' {
 		return 0
 	}
-	if n := bytes.IndexByte(text, '\n'); n >= 0 {
+	if n := strings.IndexByte(text, '\n'); n >= 0 {
 		return n + 1
 	}
 	return len(text)
@@ -213,23 +222,23 @@ func firstComment(text []byte) int {
 
 // SameText tells whether two unit texts are the same but for the first comment line and the lines of our section that
 // do not count as a change: Hash=, MadeMountpoint= and MadeData=.
-func SameText(a, b []byte) bool {
-	if bytes.Equal(a, b) {
+func SameText(a []byte, b string) bool {
+	if string(a) == b {
 		return true
 	}
-	return slices.EqualFunc(countingLines(a), countingLines(b), bytes.Equal)
+	return slices.Equal(countingLines(string(a)), countingLines(b))
 }
 
 // countingLines are the lines that SameText compares.
-func countingLines(text []byte) [][]byte {
-	lines := make([][]byte, 0, 32)
+func countingLines(text string) []string {
+	lines := make([]string, 0, 32)
 	noted := false
-	for line := range bytes.Lines(text[firstComment(text):]) {
+	for line := range strings.Lines(text[firstComment(text):]) {
 		if line[0] == '[' {
-			noted = bytes.Equal(bytes.TrimRight(line, "\n"), []byte("["+noteSection+"]"))
+			noted = strings.TrimRight(line, "\n") == "["+noteSection+"]"
 		}
-		if noted && (bytes.HasPrefix(line, []byte(hashKey)) || bytes.HasPrefix(line, []byte("MadeMountpoint=")) ||
-			bytes.HasPrefix(line, []byte("MadeData="))) {
+		if noted && (strings.HasPrefix(line, hashKey) || strings.HasPrefix(line, "MadeMountpoint=") ||
+			strings.HasPrefix(line, "MadeData=")) {
 			continue
 		}
 		lines = append(lines, line)

@@ -154,10 +154,10 @@ func TestSameText(t *testing.T) {
 	text := base.Render()
 	same := func(name string, other []byte, want bool) {
 		t.Helper()
-		if got := units.SameText(text, other); got != want {
+		if got := units.SameText(text, string(other)); got != want {
 			t.Errorf("%s: SameText %v, want %v", name, got, want)
 		}
-		if got := units.SameText(other, text); got != want {
+		if got := units.SameText(other, string(text)); got != want {
 			t.Errorf("%s, the other way round: SameText %v, want %v", name, got, want)
 		}
 	}

@@ -1,8 +1,8 @@
 package units
 
 import (
-	"bytes"
 	"errors"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -10,10 +10,10 @@ import (
 // a line that begins with # or ;, also between continued lines, and a backslash at the end of a line joins the next
 // to it with a blank.
 type scanner struct {
-	rest    []byte
+	rest    string
 	section string
-	key     []byte
-	value   []byte
+	key     string
+	value   string
 	start   int // offset of the raw line of the assignment
 	end     int
 	offset  int
@@ -25,23 +25,23 @@ var errSection = errors.New("a section header without its closing bracket")
 
 var errUTF8 = errors.New("text that is not UTF-8")
 
-func newScanner(text []byte) *scanner {
+func newScanner(text string) *scanner {
 	s := &scanner{rest: text}
-	if trimmed, ok := bytes.CutPrefix(text, []byte("\uFEFF")); ok {
+	if trimmed, ok := strings.CutPrefix(text, "\uFEFF"); ok {
 		s.rest, s.offset = trimmed, len(text)-len(trimmed)
 	}
 	return s
 }
 
 // line takes one raw line without its end.
-func (s *scanner) line() ([]byte, bool) {
-	if len(s.rest) == 0 {
-		return nil, false
+func (s *scanner) line() (string, bool) {
+	if s.rest == "" {
+		return "", false
 	}
 	s.start = s.offset
 	line := s.rest
 	for _, end := range [...]byte{'\n', '\r', 0} {
-		if n := bytes.IndexByte(line, end); n >= 0 {
+		if n := strings.IndexByte(line, end); n >= 0 {
 			line = line[:n]
 		}
 	}
@@ -61,17 +61,17 @@ func (s *scanner) line() ([]byte, bool) {
 }
 
 // logical takes one line after joining, without blanks at its edges.
-func (s *scanner) logical() ([]byte, bool) {
+func (s *scanner) logical() (string, bool) {
 	var joined []byte
 	start := -1
 	for {
 		line, ok := s.line()
 		if !ok {
 			s.start = max(start, 0)
-			return bytes.Trim(joined, " \t"), start >= 0
+			return trimBlanks(string(joined)), start >= 0
 		}
-		line = bytes.TrimLeft(line, " \t")
-		if len(line) > 0 && (line[0] == '#' || line[0] == ';') {
+		line = trimLeft(line)
+		if line != "" && (line[0] == '#' || line[0] == ';') {
 			continue
 		}
 		if start < 0 {
@@ -81,18 +81,33 @@ func (s *scanner) logical() ([]byte, bool) {
 		for n > 0 && line[n-1] == '\\' {
 			n--
 		}
-		open := (len(line)-n)%2 == 1
-		switch {
-		case open:
+		if open := (len(line)-n)%2 == 1; open {
 			joined = append(joined, line[:len(line)-1]...)
 			joined = append(joined, ' ')
 			continue
-		case joined != nil:
-			line = append(joined, line...)
 		}
 		s.start = start
-		return bytes.Trim(line, " \t"), true
+		if joined != nil {
+			line = string(append(joined, line...))
+		}
+		return trimBlanks(line), true
 	}
+}
+
+// trimBlanks is strings.Trim for blanks and tabs, and trimLeft one side of it; each unit has some dozens of lines.
+func trimBlanks(s string) string {
+	s = trimLeft(s)
+	for s != "" && (s[len(s)-1] == ' ' || s[len(s)-1] == '\t') {
+		s = s[:len(s)-1]
+	}
+	return s
+}
+
+func trimLeft(s string) string {
+	for s != "" && (s[0] == ' ' || s[0] == '\t') {
+		s = s[1:]
+	}
+	return s
 }
 
 // next goes to the next assignment.
@@ -102,10 +117,10 @@ func (s *scanner) next() bool {
 		if !ok {
 			return false
 		}
-		if len(line) == 0 {
+		if line == "" {
 			continue
 		}
-		if s.err == nil && !utf8.Valid(line) {
+		if s.err == nil && !utf8.ValidString(line) {
 			s.err = errUTF8
 		}
 		if line[0] == '[' {
@@ -115,15 +130,15 @@ func (s *scanner) next() bool {
 				}
 				continue
 			}
-			s.section = string(line[1 : len(line)-1])
+			s.section = line[1 : len(line)-1]
 			s.noted = s.noted || s.section == noteSection
 			continue
 		}
-		key, value, ok := bytes.Cut(line, []byte("="))
+		key, value, ok := strings.Cut(line, "=")
 		if !ok {
 			continue
 		}
-		s.key, s.value = bytes.TrimRight(key, " \t"), bytes.TrimLeft(value, " \t")
+		s.key, s.value = trimBlanks(key), trimLeft(value) // the line had none at its edges
 		return true
 	}
 }

@@ -7,4 +7,5 @@ var (
 	Concerns       = concerns
 	ReadTableAt    = readTable
 	ReadDefaultsAt = readDefaults
+	MayFold        = mayFold
 )

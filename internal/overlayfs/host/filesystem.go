@@ -1,6 +1,10 @@
 package host
 
 import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -51,28 +55,50 @@ func (p *Prober) mount(n *node) *mountInfo {
 
 // statfs fills in what the filesystem says. It is not for network filesystems: it asks the server, which may be dead.
 func (m *mountInfo) statfs(path string, flags bool) {
-	var fs unix.Statfs_t
-	if err := unix.Statfs(path, &fs); err != nil {
+	var st unix.Statfs_t
+	if err := unix.Statfs(path, &st); err != nil {
 		return
 	}
-	m.magic = int64(uint32(fs.Type)) // as wide as the constants on every architecture; the type's own width varies
+	m.magic = int64(uint32(st.Type)) // as wide as the constants on every architecture; the type's own width varies
 	m.network = networkMagic(m.magic)
-	m.folds = m.magic == unix.EXT4_SUPER_MAGIC || m.magic == unix.F2FS_SUPER_MAGIC || m.magic == unix.TMPFS_MAGIC
-	m.readOnly = m.readOnly || fs.Flags&unix.ST_RDONLY != 0
+	m.folds = mayFold("/sys/fs", m.magic)
+	m.readOnly = m.readOnly || st.Flags&unix.ST_RDONLY != 0
 	if !flags {
 		return
 	}
 	for name, bit := range map[string]int64{
 		"nosuid": unix.ST_NOSUID, "nodev": unix.ST_NODEV, "noexec": unix.ST_NOEXEC, "ro": unix.ST_RDONLY,
 	} {
-		if int64(fs.Flags)&bit != 0 {
+		if int64(st.Flags)&bit != 0 {
 			m.flags[name] = ""
 		}
 	}
 }
 
-// lookInside tells whether a directory is empty, and whether it folds case, which no layer may.
-func lookInside(dir string, folds bool) (empty, fold bool) {
+// mayFold tells whether directories of a filesystem of that type may fold case. That kernels were built without it is
+// shown below /sys/fs: by ext4 since 5.2, by f2fs since 5.4, by tmpfs since 6.13. Where nothing is shown they may.
+func mayFold(sysfs string, magic int64) bool {
+	name := ""
+	switch magic {
+	case unix.EXT4_SUPER_MAGIC:
+		name = "ext4"
+	case unix.F2FS_SUPER_MAGIC:
+		name = "f2fs"
+	case unix.TMPFS_MAGIC:
+		name = "tmpfs"
+	default:
+		return false
+	}
+	features := filepath.Join(sysfs, name, "features")
+	if _, err := os.Stat(features); err != nil {
+		return true
+	}
+	_, err := os.Stat(filepath.Join(features, "casefold"))
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// lookInside tells whether a directory folds case, which no layer may, and if entries is set whether it is empty.
+func lookInside(dir string, folds, entries bool) (empty, fold bool) {
 	const casefold = 0x40000000 // FS_CASEFOLD_FL
 	const flags = unix.O_RDONLY | unix.O_DIRECTORY | unix.O_NONBLOCK | unix.O_CLOEXEC
 	fd, err := unix.Open(dir, flags|unix.O_NOATIME, 0)
@@ -87,6 +113,9 @@ func lookInside(dir string, folds bool) (empty, fold bool) {
 		if v, err := unix.IoctlGetUint32(fd, unix.FS_IOC_GETFLAGS); err == nil {
 			fold = v&casefold != 0
 		}
+	}
+	if !entries {
+		return false, fold
 	}
 	var buf [512]byte // room for "." and ".." and one name of any length at least
 	for {

@@ -9,19 +9,14 @@ import (
 	"github.com/overlayd/overlayd/internal/overlayfs"
 )
 
-// LookAll looks at paths as [Prober.Look] does, or as [Prober.LookOutside] does at those that are in outside, on several
-// processors: what takes the time is the kernel's path lookup. It is fastest where paths of one directory stand together.
-// t may be nil.
-func LookAll(t *overlayfs.Table, paths []string, outside map[string]bool) []overlayfs.PathInfo {
+// LookAll looks at paths as [Prober.LookAt] does, on several processors: what takes the time is the kernel's path lookup.
+// It is fastest where paths of one directory stand together. t may be nil.
+func LookAll(t *overlayfs.Table, paths []string, depth Depth) []overlayfs.PathInfo {
 	infos := make([]overlayfs.PathInfo, len(paths))
 	inParts(len(paths), func(from, to int) {
 		p := NewProber(t)
 		for i := from; i < to; i++ {
-			if outside[paths[i]] {
-				infos[i] = p.LookOutside(paths[i])
-			} else {
-				infos[i] = p.Look(paths[i])
-			}
+			infos[i] = p.LookAt(paths[i], depth)
 		}
 	})
 	return infos

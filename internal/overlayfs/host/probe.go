@@ -7,6 +7,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sys/unix"
 
@@ -27,12 +28,29 @@ type node struct {
 	real    string
 	symlink string
 	exists  bool
-	st      unix.Statx_t
+	st      status
 	base    string // of real
 	mountID int    // of base
 	unsafe  string // about the directories above
 	err     error
 }
+
+// status is what is needed of struct statx, which is large.
+type status struct {
+	id       overlayfs.FileID
+	uid, gid uint32
+	mode     uint32
+}
+
+// Depth tells how closely to look.
+type Depth int
+
+// The depths.
+const (
+	Outside Depth = iota // as far as it goes without opening a directory, which is most of the price
+	Layer                // CaseFold as well
+	Inside               // Empty as well
+)
 
 // NewProber makes a Prober; t says what the mounts are that paths lie on, and may be nil.
 func NewProber(t *overlayfs.Table) *Prober {
@@ -41,24 +59,31 @@ func NewProber(t *overlayfs.Table) *Prober {
 	}
 }
 
-// Look looks at path, which is absolute.
-func (p *Prober) Look(path string) overlayfs.PathInfo {
-	info := p.LookOutside(path)
-	if !info.IsDir || info.Network {
+// Look looks at path, which is absolute, as closely as can be.
+func (p *Prober) Look(path string) overlayfs.PathInfo { return p.LookAt(path, Inside) }
+
+// LookAt looks at path, which is absolute. What the depth leaves out is false.
+func (p *Prober) LookAt(path string, depth Depth) overlayfs.PathInfo {
+	if !filepath.IsAbs(path) {
+		return overlayfs.PathInfo{Path: path, Err: fmt.Sprintf("%s is not an absolute path", path)}
+	}
+	at := filepath.Clean(path)
+	n, ok := p.nodes[at]
+	if !ok {
+		n = p.look(at) // not remembered: of thousands of paths nothing is asked about what is below
+	}
+	info := p.info(path, n)
+	if !info.IsDir || info.Network || depth == Outside {
 		return info
 	}
-	if n := p.node(filepath.Clean(path)); n.real != p.mount(n).point {
-		info.Empty, info.CaseFold = lookInside(n.real, p.mount(n).folds)
+	m := p.mount(n)
+	if n.real != m.point && (m.folds || depth == Inside) {
+		info.Empty, info.CaseFold = lookInside(n.real, m.folds, depth == Inside)
 	}
 	return info
 }
 
-// LookOutside is Look without what it takes to open a directory to know, Empty and CaseFold. That is most of the price.
-func (p *Prober) LookOutside(path string) overlayfs.PathInfo {
-	if !filepath.IsAbs(path) {
-		return overlayfs.PathInfo{Path: path, Err: fmt.Sprintf("%s is not an absolute path", path)}
-	}
-	n := p.node(filepath.Clean(path))
+func (p *Prober) info(path string, n *node) overlayfs.PathInfo {
 	info := overlayfs.PathInfo{
 		Path: path, Exists: n.exists, Symlink: n.symlink, Real: n.real,
 		Base: n.base, MountID: n.mountID, Unsafe: n.unsafe,
@@ -69,11 +94,11 @@ func (p *Prober) LookOutside(path string) overlayfs.PathInfo {
 		info.Denied = errors.Is(n.err, unix.EACCES) && os.Geteuid() != 0
 	}
 	// Of what does not exist, the node has the status of the nearest directory that does.
-	info.BaseID = overlayfs.FileID{Dev: unix.Mkdev(n.st.Dev_major, n.st.Dev_minor), Ino: n.st.Ino}
+	info.BaseID = n.st.id
 	if n.exists {
-		info.IsDir = n.st.Mode&unix.S_IFMT == unix.S_IFDIR
+		info.IsDir = n.st.mode&unix.S_IFMT == unix.S_IFDIR
 		info.ID = info.BaseID
-		info.UID, info.GID, info.Mode = n.st.Uid, n.st.Gid, uint32(n.st.Mode)
+		info.UID, info.GID, info.Mode = n.st.uid, n.st.gid, n.st.mode
 	}
 	m := p.mount(n)
 	info.FSType, info.Magic, info.ReadOnly, info.Network, info.Flags = m.fsType, m.magic, m.readOnly, m.network, m.flags
@@ -96,15 +121,20 @@ func (p *Prober) look(path string) *node {
 	n := &node{real: path}
 	var above *node
 	if path != "/" {
-		above = p.node(filepath.Dir(path))
+		dir, name := split(path)
+		above = p.node(dir)
 		*n = *above
-		n.exists, n.real = false, filepath.Join(above.real, filepath.Base(path))
+		n.exists, n.real = false, path
+		if above.real != dir {
+			n.real = filepath.Join(above.real, name)
+		}
 		if above.err != nil || !above.exists {
 			return n
 		}
 		n.unsafe = p.unsafeDir(above)
 	}
-	err := unix.Statx(unix.AT_FDCWD, n.real, statFlags, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &n.st)
+	var sx unix.Statx_t
+	err := unix.Statx(unix.AT_FDCWD, n.real, statFlags, unix.STATX_BASIC_STATS|unix.STATX_MNT_ID, &sx)
 	switch {
 	case errors.Is(err, unix.ENOENT):
 		return n
@@ -115,17 +145,27 @@ func (p *Prober) look(path string) *node {
 		n.err = fmt.Errorf("cannot look at %s: %w", n.real, err)
 		return n
 	}
-	if n.st.Mode&unix.S_IFMT == unix.S_IFLNK {
+	n.st = status{
+		id:  overlayfs.FileID{Dev: unix.Mkdev(sx.Dev_major, sx.Dev_minor), Ino: sx.Ino},
+		uid: sx.Uid, gid: sx.Gid, mode: uint32(sx.Mode),
+	}
+	if n.st.mode&unix.S_IFMT == unix.S_IFLNK {
 		return p.follow(path, n)
 	}
 	if n.unsafe == "" && above != nil {
 		n.unsafe = p.unsafeEntry(above, n)
 	}
-	n.exists, n.mountID, n.base = true, int(n.st.Mnt_id), n.real
-	if n.st.Mode&unix.S_IFMT != unix.S_IFDIR {
+	n.exists, n.mountID, n.base = true, int(sx.Mnt_id), n.real
+	if n.st.mode&unix.S_IFMT != unix.S_IFDIR {
 		n.base = filepath.Dir(n.real)
 	}
 	return n
+}
+
+// split gives the directory and the name of a clean path that is not "/".
+func split(path string) (dir, name string) {
+	i := strings.LastIndexByte(path, '/')
+	return path[:max(i, 1)], path[i+1:]
 }
 
 // follow continues at what a symlink leads to. link is the node of the link itself.
@@ -156,8 +196,8 @@ func (p *Prober) follow(path string, link *node) *node {
 	if to.unsafe == "" {
 		to.unsafe = n.unsafe // of the way to the link
 	}
-	if to.unsafe == "" && link.st.Uid != 0 {
-		to.unsafe = fmt.Sprintf("the symlink %s belongs to %s", path, p.userName(link.st.Uid))
+	if to.unsafe == "" && link.st.uid != 0 {
+		to.unsafe = fmt.Sprintf("the symlink %s belongs to %s", path, p.userName(link.st.uid))
 	}
 	return &to
 }
@@ -167,18 +207,18 @@ func (p *Prober) unsafeDir(dir *node) string {
 	switch {
 	case dir.unsafe != "":
 		return dir.unsafe
-	case dir.st.Uid != 0:
-		return fmt.Sprintf("%s is owned by %s", dir.real, p.userName(dir.st.Uid))
-	case dir.st.Mode&0o022 != 0 && dir.st.Mode&unix.S_ISVTX == 0:
-		return fmt.Sprintf("%s is writable by others than root (mode %04o)", dir.real, dir.st.Mode&0o7777)
+	case dir.st.uid != 0:
+		return fmt.Sprintf("%s is owned by %s", dir.real, p.userName(dir.st.uid))
+	case dir.st.mode&0o022 != 0 && dir.st.mode&unix.S_ISVTX == 0:
+		return fmt.Sprintf("%s is writable by others than root (mode %04o)", dir.real, dir.st.mode&0o7777)
 	}
 	return ""
 }
 
 // unsafeEntry: in a sticky directory that all may write to, an entry is its owner's to replace.
 func (p *Prober) unsafeEntry(dir, entry *node) string {
-	if dir.st.Mode&0o022 != 0 && entry.st.Uid != 0 {
-		return fmt.Sprintf("%s belongs to %s, in a directory that all may write to", entry.real, p.userName(entry.st.Uid))
+	if dir.st.mode&0o022 != 0 && entry.st.uid != 0 {
+		return fmt.Sprintf("%s belongs to %s, in a directory that all may write to", entry.real, p.userName(entry.st.uid))
 	}
 	return ""
 }

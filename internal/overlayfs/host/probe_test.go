@@ -3,6 +3,7 @@ package host_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 	"testing"
@@ -161,8 +162,10 @@ func TestCheckUpper(t *testing.T) {
 		}
 		return strings.Join(names, " ")
 	}
+	var trials host.UpperTrials // what has passed for one says nothing of another mount
 	for _, test := range []struct{ name, path, cause string }{
 		{"fine", d[0], ""},
+		{"beside it", top + "/fine/other", ""},
 		{"not there yet", top + "/fine/none/none", ""},
 		{"a mountpoint", d[3], ""},
 		{"on an overlay", merged + "/upper", "it is on an overlay"},
@@ -178,6 +181,9 @@ func TestCheckUpper(t *testing.T) {
 				t.Error(err)
 			case test.cause != "" && (!typed || !strings.Contains(bad.Cause, test.cause) || bad.Remedy == ""):
 				t.Errorf("error %v, want %q", err, test.cause)
+			}
+			if again := trials.Check(test.path); fmt.Sprint(again) != fmt.Sprint(err) {
+				t.Errorf("among others: error %v, alone %v", again, err)
 			}
 			if after := listing(top) + listing(top+"/fine"); after != before {
 				t.Errorf("something is left: %s", after)

@@ -29,16 +29,47 @@ const (
 	noXattr   = "its filesystem keeps no trusted.* attributes, so deleted and renamed directories would come back"
 )
 
+// UpperTrials tries out whether directories can hold an upperdir, once in each directory where a trial takes place:
+// below it a filesystem, its quota and its flags are the same for all. The zero value is ready; one goroutine may use it
+// at a time, and for no longer than a moment, since a filesystem can change.
+type UpperTrials struct{ passed map[place]bool }
+
+// place is where a trial takes place.
+type place struct{ dev, ino, mount uint64 }
+
+// Check is [CheckUpper], but for what has passed.
+func (t *UpperTrials) Check(dir string) error {
+	fd, err := trialDir(dir)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	var sx unix.Statx_t
+	if err := unix.Statx(fd, "", unix.AT_EMPTY_PATH, unix.STATX_INO|unix.STATX_MNT_ID, &sx); err != nil {
+		return fmt.Errorf("cannot look at the filesystem of %s: %w", dir, err)
+	}
+	at := place{dev: unix.Mkdev(sx.Dev_major, sx.Dev_minor), ino: sx.Ino, mount: sx.Mnt_id}
+	if t.passed[at] {
+		return nil
+	}
+	if err := tryUpper(dir, fd); err != nil {
+		return err
+	}
+	if t.passed == nil {
+		t.passed = map[place]bool{}
+	}
+	t.passed[at] = true
+	return nil
+}
+
 // CheckUpper tries out whether the filesystem of dir (or of the nearest directory above that exists) can hold an
 // upperdir. It makes a directory for that and removes it. Where dir is not a mountpoint the trial takes place beside
 // it, not in it: an upperdir that is mounted must not change beneath the overlay. The error is a *UpperError,
 // ErrNotPermitted, or says that no trial could be made.
-func CheckUpper(dir string) error {
-	place, err := trialDir(dir)
-	if err != nil {
-		return err
-	}
-	defer unix.Close(place)
+func CheckUpper(dir string) error { return new(UpperTrials).Check(dir) }
+
+// tryUpper makes the trial for dir in the directory that is open as place.
+func tryUpper(dir string, place int) error {
 	refuse := func(cause, remedy string, err error) error {
 		return &UpperError{Dir: dir, Cause: cause, Remedy: remedy, Err: err}
 	}

@@ -12,12 +12,10 @@ func (b *builder) deletes() {
 	if b.scope.empty() {
 		return
 	}
-	for _, name := range sortedKeys(b.o.Units) {
-		u := b.o.Units[name]
-		if !u.Ours || b.byUnit[name] != nil || b.used[name] || !b.inScope(u) {
-			continue
+	for _, name := range b.spare {
+		if u := b.o.Units[name]; !b.used[name] && b.inScope(u) {
+			b.changes = append(b.changes, b.deletion(name, u))
 		}
-		b.changes = append(b.changes, b.deletion(name, u))
 	}
 }
 

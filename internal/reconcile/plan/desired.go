@@ -94,36 +94,6 @@ func (o Overlay) paths() []string {
 	return out
 }
 
-// Paths are all paths that must be looked at for a plan, sorted, each once.
-func (d Desired) Paths() []string {
-	var out []string
-	for _, o := range d.Overlays {
-		out = append(out, o.paths()...)
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
-}
-
-// DataDirs are those of the [Desired.Paths] of which a plan needs to know no more than whether they exist.
-func (d Desired) DataDirs() map[string]bool {
-	out := make(map[string]bool, len(d.Overlays))
-	for i := range d.Overlays {
-		if dir := d.Overlays[i].DataDir; dir != "" {
-			out[dir] = true
-		}
-	}
-	for i := range d.Overlays {
-		o := &d.Overlays[i]
-		for _, l := range o.Lower {
-			delete(out, l)
-		}
-		delete(out, o.Upper)
-		delete(out, o.Work)
-		delete(out, o.Mountpoint)
-	}
-	return out
-}
-
 // within tells whether p is dir or lies below it.
 func within(p, dir string) bool {
 	return p == dir || dir == "/" || (strings.HasPrefix(p, dir) && p[len(dir)] == '/')

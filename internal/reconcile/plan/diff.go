@@ -2,6 +2,7 @@ package plan
 
 import (
 	"slices"
+	"sync"
 
 	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/units"
@@ -30,9 +31,7 @@ func DiffWide(d Desired, o *Observed, targets []Target) (Plan, Desired) {
 func diff(d Desired, o *Observed, targets []Target) (p Plan, more []string) {
 	b := newBuilder(d, o)
 	b.findMoves()
-	for _, want := range d.Overlays {
-		b.changes = append(b.changes, b.decide(b.goals[want.Mountpoint]))
-	}
+	b.decideAll()
 	b.deletes()
 	b.orphans(d.Orphans)
 	b.index()
@@ -53,22 +52,15 @@ func diff(d Desired, o *Observed, targets []Target) (p Plan, more []string) {
 
 func newBuilder(d Desired, o *Observed) *builder {
 	b := &builder{
-		o: o, scope: d.Scope, resets: d.Resets, whole: d.whole, goals: goals(d, o),
+		o: o, overlays: d.Overlays, scope: d.Scope, resets: d.Resets, whole: d.whole,
 		byUnit: make(map[string]*goal, len(d.Overlays)), doomed: make(map[string]bool, len(d.Scope.Mountpoints)),
 	}
+	b.wanted, b.goals = goals(d, o)
 	for _, at := range d.Scope.Mountpoints {
 		b.doomed[at] = true
 	}
-	for _, g := range b.goals {
+	for _, g := range b.wanted {
 		b.byUnit[g.name] = g
-	}
-	if b.whole != nil {
-		b.addresses = b.whole.addresses
-		return b
-	}
-	b.addresses = make(map[string]struct{}, len(d.Overlays))
-	for i := range d.Overlays {
-		b.addresses[d.Overlays[i].Address] = struct{}{}
 	}
 	return b
 }
@@ -76,11 +68,14 @@ func newBuilder(d Desired, o *Observed) *builder {
 // builder holds one run of Diff.
 type builder struct {
 	o         *Observed
+	overlays  []Overlay // desired
 	scope     Scope
 	whole     *Index              // of the spec that is planned a part of, nil for all of it
-	goals     map[string]*goal    // by mountpoint
+	wanted    []*goal             // of each of overlays
+	goals     map[string]*goal    // the same by mountpoint
 	byUnit    map[string]*goal    // by unit name
-	addresses map[string]struct{} // all that are desired, in the whole spec
+	addresses map[string]struct{} // all that are desired, in the whole spec; filled in by desires
+	spare     []string            // units of ours that none of the goals has, sorted; filled in by findMoves
 	doomed    map[string]bool     // mountpoints in scope one by one
 	resets    map[string]Reset    // by mountpoint
 	moved     map[string][]string // address → units of ours at mountpoints it has left
@@ -88,6 +83,12 @@ type builder struct {
 
 	changes []*Change
 	family  family
+
+	// Memory that is used again from one goal to the next.
+	seen  sight
+	stack []overlayfs.Mount
+	needs []string
+	text  []byte
 }
 
 // findMoves finds units whose address is desired at another mountpoint. The identity of a live overlay is its
@@ -98,31 +99,55 @@ func (b *builder) findMoves() {
 		return
 	}
 	for name, u := range b.o.Units {
-		if u.Ours && b.byUnit[name] == nil && b.inScope(u) && b.desires(u.Address) {
+		if u.Ours && b.byUnit[name] == nil {
+			b.spare = append(b.spare, name)
+		}
+	}
+	slices.Sort(b.spare)
+	for _, name := range b.spare {
+		if u := b.o.Units[name]; b.inScope(u) && b.desires(u.Address) {
 			b.moved[u.Address] = append(b.moved[u.Address], name)
 			b.used[name] = true
 		}
 	}
-	for _, names := range b.moved {
-		slices.Sort(names)
-	}
 }
 
-// decide is the decision table for one desired overlay.
+// decideAll decides about all desired overlays, some at once: of one it does not matter what is done with another.
+func (b *builder) decideAll() {
+	b.changes = make([]*Change, len(b.wanted))
+	part := 1024
+	if len(b.goals) < len(b.wanted) { // two that are one
+		part = len(b.wanted)
+	}
+	var wait sync.WaitGroup
+	for from := 0; from < len(b.wanted); from += part {
+		own := *b // with memory of its own
+		wait.Go(func() {
+			for i := from; i < min(len(b.wanted), from+part); i++ {
+				b.changes[i] = own.decide(b.wanted[i])
+			}
+		})
+	}
+	wait.Wait()
+}
+
+// decide is the decision table for one desired overlay. It changes nothing but memory that is used again.
 func (b *builder) decide(g *goal) *Change {
 	c := &Change{
 		Address: g.Address, Unit: g.name, Mountpoint: g.Mountpoint, Source: g.Place(), Kind: NoOp,
-		After: view(g.config, g.Mountpoint),
+		After: g.view(),
 	}
 	u, applied := b.o.Units[g.name]
 	applied = applied && u.Ours
-	stack := b.o.Mounts.At(g.Mountpoint)
-	if top, ok := b.o.Mounts.Top(g.Mountpoint); ok && top.Overlay != nil {
-		c.Before = view(*top.Overlay, g.Mountpoint)
+	b.stack = b.o.Mounts.AppendAt(b.stack[:0], g.Mountpoint)
+	stack := b.stack
+	if n := len(stack); n > 0 && stack[n-1].Overlay != nil {
+		c.Before = view(*stack[n-1].Overlay, g.Mountpoint)
 	} else if applied {
-		c.Before = view(b.o.Units[g.name].Config, g.Mountpoint)
+		c.Before = view(u.Config, g.Mountpoint)
 	}
 
+	b.seen.look(g, b.o)
 	if g.Applied != nil && !applied {
 		return c // it was deleted since it was read
 	}
@@ -131,12 +156,12 @@ func (b *builder) decide(g *goal) *Change {
 		c.because("unit file cannot be read: %s", g.Applied.Err)
 		return c
 	}
-	problems := append(g.foreign(b.o), g.hostProblems(b.o)...)
+	problems := append(g.foreign(b.o), g.hostProblems(b.o, &b.seen)...)
 	problems = append(problems, b.claims(g, u, applied)...)
 	if n := len(stack); n > 0 {
-		problems = append(problems, g.lostData(b.o, stack[n-1])...)
+		problems = append(problems, g.lostData(&b.seen, stack[n-1])...)
 	}
-	live, odd := b.classify(g, stack, applied)
+	live, diff, odd := b.classify(g, stack, applied)
 	if odd != "" {
 		problems = append(problems, odd)
 	}
@@ -150,12 +175,12 @@ func (b *builder) decide(g *goal) *Change {
 		return c
 	}
 
-	c.Warnings = g.warnings(b.o)
+	c.Warnings = g.warnings(b.o, &b.seen)
 	b.writeUnit(c, g, u, applied)
 	if live == nil {
 		b.notMounted(c, g, applied)
 	} else {
-		b.mounted(c, g, *live, u, applied)
+		b.mounted(c, g, live, diff, u, applied)
 	}
 	if len(stack) > 1 && c.Kind != Conflict {
 		b.unstack(c, g, stack)
@@ -223,15 +248,13 @@ func (b *builder) moveAway(c *Change, g *goal) {
 
 // guardData refuses what would silently part a client from its data.
 func (b *builder) guardData(c *Change, g *goal, u UnitFile, applied bool) {
-	name := g.name
 	if !applied && len(b.moved[g.Address]) > 0 {
-		name = b.moved[g.Address][0]
-		u, applied = b.o.Units[name], true
+		u, applied = b.o.Units[b.moved[g.Address][0]], true
 	}
 	if !applied || c.Kind == Conflict {
 		return
 	}
-	was := b.o.Units[name].Config
+	was := u.Config
 	if was.Upper == "" || was.Upper == g.Upper || b.o.same(was.Upper, g.Upper) {
 		b.guardIndex(c, g, was)
 		return
@@ -265,6 +288,15 @@ func (b *builder) guardIndex(c *Change, g *goal, was overlayfs.Config) {
 }
 
 func (b *builder) desires(address string) bool {
+	if b.addresses == nil && b.whole != nil {
+		b.addresses = b.whole.addresses
+	}
+	if b.addresses == nil {
+		b.addresses = make(map[string]struct{}, len(b.overlays))
+		for i := range b.overlays {
+			b.addresses[b.overlays[i].Address] = struct{}{}
+		}
+	}
 	_, ok := b.addresses[address]
 	return ok
 }
@@ -286,25 +318,31 @@ func (b *builder) makesData(g *goal) bool {
 
 // writeUnit compares the unit file with what it should be, and says what is written and linked.
 func (b *builder) writeUnit(c *Change, g *goal, u UnitFile, applied bool) {
-	unit := g.unit
+	var unit units.Mount
+	unit, b.needs = g.unit(b.needs)
 	if applied {
 		unit.MadeMountpoint, unit.MadeData = u.MadeMountpoint, u.MadeData
-		if b.o.Units[g.name].Config.Upper != g.Upper {
+		if u.Config.Upper != g.Upper {
 			unit.MadeData = b.makesData(g)
 		}
 	} else {
-		unit.MadeMountpoint = !b.o.path(g.Mountpoint).Exists
+		unit.MadeMountpoint = !b.seen.mountpoint.Exists
 		unit.MadeData = b.makesData(g)
 		for _, name := range b.moved[g.Address] {
 			unit.MadeData = unit.MadeData || b.o.Units[name].MadeData && b.o.Units[name].Config.Upper == g.Upper
 		}
 	}
-	if !applied || !units.SameText(unit.Render(), []byte(u.Text)) {
-		c.Do.Write = &unit
+	if applied {
+		b.text = unit.RenderTo(b.text)
+	}
+	if !applied || !units.SameText(b.text, u.Text) {
+		write := unit // only what is written has to outlive this
+		write.RequiresMountsFor = slices.Clone(write.RequiresMountsFor)
+		c.Do.Write = &write
 	}
 	if applied && c.Do.Write != nil {
 		c.Kind = Update
-		b.unitReasons(c, g, u)
+		b.unitReasons(c, g, u, &unit)
 	}
 	for _, target := range g.WantedBy {
 		if !b.o.Wants[target][g.name] {

@@ -23,7 +23,7 @@ func (b *builder) index() {
 	mounts := b.o.Mounts.All()
 	f := family{
 		byMount: make(map[string]*Change, len(b.changes)), live: make(map[string]*overlayfs.Mount, len(mounts)),
-		children: map[string][]string{}, parents: map[string][]string{}, holders: map[string][]string{},
+		children: map[string][]string{}, parents: map[string][]string{},
 		ids: map[overlayfs.FileID][]string{}, alien: map[overlayfs.FileID][]overlayfs.Use{},
 	}
 	for _, c := range b.changes {
@@ -71,6 +71,12 @@ func (f *family) indexStanding(points []string) {
 // indexHolders finds out who holds which upperdirs and workdirs. Of a part of a spec only that part's matter.
 func (b *builder) indexHolders() {
 	f := &b.family
+	size := 2 * len(b.o.Mounts.All())
+	if b.whole != nil {
+		size = 2 * len(b.goals)
+	}
+	f.holders = make(map[string][]string, size)
+	singles := make([]string, 0, size)
 	matters := func(string) bool { return true }
 	mattersID := func(overlayfs.FileID) bool { return true }
 	if b.whole != nil {
@@ -94,9 +100,15 @@ func (b *builder) indexHolders() {
 			continue
 		}
 		for _, dir := range []string{at.Overlay.Upper, at.Overlay.Work} {
-			if matters(dir) {
-				f.holders[dir] = append(f.holders[dir], at.Mountpoint)
+			if !matters(dir) {
+				continue
 			}
+			if others, held := f.holders[dir]; held {
+				f.holders[dir] = append(others, at.Mountpoint)
+				continue
+			}
+			singles = append(singles, at.Mountpoint) // most have one holder: no allocation for these
+			f.holders[dir] = singles[len(singles)-1 : len(singles) : len(singles)]
 		}
 	}
 	for _, u := range b.o.Uses {
@@ -111,7 +123,9 @@ func (b *builder) indexHolders() {
 		}
 	}
 	for _, holders := range f.holders {
-		slices.Sort(holders)
+		if len(holders) > 1 {
+			slices.Sort(holders)
+		}
 	}
 }
 

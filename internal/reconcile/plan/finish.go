@@ -24,13 +24,13 @@ func (b *builder) finish() Plan {
 			c.Do.Holds = []string{b.o.key(upper), b.o.key(work)}
 		}
 	}
+	slices.SortFunc(b.changes, func(x, y *Change) int {
+		return cmp.Or(cmp.Compare(x.Address, y.Address), cmp.Compare(x.Unit, y.Unit))
+	})
 	p := Plan{Changes: make([]Change, 0, len(b.changes)), Target: b.target()}
 	for _, c := range b.changes {
 		p.Changes = append(p.Changes, *c)
 	}
-	slices.SortFunc(p.Changes, func(x, y Change) int {
-		return cmp.Or(cmp.Compare(x.Address, y.Address), cmp.Compare(x.Unit, y.Unit))
-	})
 	p.order()
 	return p
 }
@@ -67,26 +67,25 @@ func (b *builder) target() TargetAction {
 	if b.o.Target.Exists && !b.o.Target.Ours {
 		return TargetKeep
 	}
-	left := map[string]bool{}
-	for name, u := range b.o.Units {
-		if u.Ours {
-			left[name] = true
-		}
-	}
-	changes := false
+	changes, left := false, false
+	removed := map[string]bool{}
 	for _, c := range b.changes {
 		changes = changes || c.Kind != NoOp && c.Kind != Conflict
+		left = left || c.Do.Write != nil
 		for _, name := range c.Do.Remove {
-			delete(left, name)
-		}
-		if c.Do.Write != nil {
-			left[c.Unit] = true
+			removed[name] = true
 		}
 	}
+	for name, u := range b.o.Units {
+		if left {
+			break
+		}
+		left = u.Ours && !removed[name]
+	}
 	switch {
-	case len(left) == 0 && b.o.Target.Exists:
+	case !left && b.o.Target.Exists:
 		return TargetRemove
-	case len(left) > 0 && changes && (!b.o.Target.Current || !b.o.Target.Enabled):
+	case left && changes && (!b.o.Target.Current || !b.o.Target.Enabled):
 		return TargetWrite
 	}
 	return TargetKeep
@@ -96,7 +95,7 @@ func (b *builder) target() TargetAction {
 // them, what happens after, then conflicts and no-ops.
 func (p *Plan) order() {
 	s := p.Steps(func(int) bool { return true })
-	when := make(map[string]int, len(p.Changes))
+	when := map[string]int{}
 	next := 1
 	note := func(steps []Step) {
 		for _, step := range steps {
@@ -122,17 +121,33 @@ func (p *Plan) order() {
 			}
 		}
 	}
-	last := func(c Change) int {
+	// The rank of each change, and not a comparison of changes, which are large.
+	ranks := make([]rank, len(p.Changes))
+	for i := range p.Changes {
+		c := &p.Changes[i]
+		ranks[i] = rank{when: when[c.Unit], index: i}
 		switch c.Kind {
 		case Conflict:
-			return 1
+			ranks[i].last = 1
 		case NoOp:
-			return 2
+			ranks[i].last = 2
 		default:
-			return 0
 		}
 	}
-	slices.SortStableFunc(p.Changes, func(x, y Change) int {
-		return cmp.Or(cmp.Compare(last(x), last(y)), cmp.Compare(when[x.Unit], when[y.Unit]))
-	})
+	if slices.IsSortedFunc(ranks, rank.compare) {
+		return
+	}
+	slices.SortFunc(ranks, rank.compare)
+	sorted := make([]Change, len(ranks))
+	for i, r := range ranks {
+		sorted[i] = p.Changes[r.index]
+	}
+	p.Changes = sorted
+}
+
+// rank is the place of a change in the order of execution.
+type rank struct{ last, when, index int }
+
+func (r rank) compare(o rank) int {
+	return cmp.Or(cmp.Compare(r.last, o.last), cmp.Compare(r.when, o.when), cmp.Compare(r.index, o.index))
 }

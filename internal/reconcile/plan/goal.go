@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"maps"
 	"path"
 	"slices"
 
@@ -16,26 +17,39 @@ var (
 )
 
 // inherited are the flags of a layer's mount that the kernel does not carry over to the overlay by itself.
-var inherited = []string{"nosuid", "nodev", "noexec"}
+var inherited = [...]string{"nosuid", "nodev", "noexec"}
 
 // goal is a desired overlay together with what the host makes of it: symlinks resolved, flags taken over.
 type goal struct {
-	Overlay
+	*Overlay
 	name         string // of the unit
 	config       overlayfs.Config
-	unit         units.Mount
+	shown        overlayfs.Options // those of config that people see
+	text         string            // of the options of config, as the unit has it
+	network      bool              // the spec says so, or a layer is on a network filesystem
 	parents      []string          // mountpoints of desired overlays that this one stands on, by layer or by path
 	layerParents []string          // those by layer, which count for the depth
 	links        map[string]string // layers as the spec names them → where their symlinks lead
 	depth        int               // overlays below each other; the kernel allows two
 	cyclic       bool
+	upper, work  dirID
+	state        int // of resolve: 1 while its parents are resolved, 2 afterwards
 }
 
-// goals makes the goals of a spec, by mountpoint.
-func goals(d Desired, o *Observed) map[string]*goal {
-	byMount := make(map[string]*goal, len(d.Overlays))
-	for _, want := range d.Overlays {
-		byMount[want.Mountpoint] = &goal{Overlay: want, name: units.Name(want.Mountpoint)}
+// goals makes the goals of a spec, in its order and by mountpoint.
+func goals(d Desired, o *Observed) (wanted []*goal, byMount map[string]*goal) {
+	wanted = make([]*goal, len(d.Overlays))
+	byMount = make(map[string]*goal, len(d.Overlays))
+	all := make([]goal, len(d.Overlays))
+	for i := range all {
+		want := &d.Overlays[i]
+		all[i] = goal{Overlay: want, name: units.Name(want.Mountpoint)}
+		wanted[i], byMount[want.Mountpoint] = &all[i], &all[i]
+	}
+	if len(byMount) < len(wanted) { // no spec names a mountpoint twice; if one does the last has it
+		for i, g := range wanted {
+			wanted[i] = byMount[g.Mountpoint]
+		}
 	}
 	known := func(p string) bool { return byMount[p] != nil }
 	if d.whole != nil {
@@ -43,7 +57,8 @@ func goals(d Desired, o *Observed) map[string]*goal {
 	}
 	near := nearest{known: known}
 	var lower []string
-	for _, g := range byMount {
+	for i := range all {
+		g := &all[i]
 		lower = lower[:0]
 		for _, l := range g.Lower {
 			lower = append(lower, o.target(l))
@@ -51,11 +66,11 @@ func goals(d Desired, o *Observed) map[string]*goal {
 		g.layerParents = near.below(lower, nil, g.Mountpoint, "")
 		g.parents = near.below(lower, nil, g.Mountpoint, path.Dir(g.Mountpoint))
 	}
-	state := make(map[*goal]int, len(byMount)) // 1: being resolved, 2: done
-	for _, want := range d.Overlays {
-		byMount[want.Mountpoint].resolve(o, byMount, state)
+	r := resolver{o: o, goals: byMount}
+	for _, g := range wanted {
+		r.resolve(g)
 	}
-	return byMount
+	return wanted, byMount
 }
 
 // standsOn gives the mountpoints, of those known, that an overlay needs below it: its layers lie on them, or the
@@ -121,73 +136,106 @@ func (n *nearest) below(layers, data []string, mountpoint, above string) []strin
 	return slices.Compact(out)
 }
 
-// resolve fills in config and unit, those of the parents first, since their flags are taken over.
-func (g *goal) resolve(o *Observed, byMount map[string]*goal, state map[*goal]int) {
-	if state[g] == 2 {
+// resolver finds out what the host makes of goals.
+type resolver struct {
+	o     *Observed
+	goals map[string]*goal // by mountpoint
+	last  optionSet
+}
+
+// resolve fills in the config, those of the parents first, since their flags are taken over.
+func (r *resolver) resolve(g *goal) {
+	if g.state == 2 {
 		return
 	}
-	state[g] = 1
+	g.state = 1
 	for _, p := range g.parents {
-		parent := byMount[p]
+		parent := r.goals[p]
 		if parent == nil {
 			continue // of a part of a spec, which has to have it: see wanting
 		}
-		if state[parent] == 1 {
+		if parent.state == 1 {
 			g.cyclic, parent.cyclic = true, true
 			continue
 		}
-		parent.resolve(o, byMount, state)
+		r.resolve(parent)
 		if slices.Contains(g.layerParents, p) {
 			g.depth = max(g.depth, parent.depth+1)
 		}
 		g.cyclic = g.cyclic || parent.cyclic
 	}
 	if g.Applied != nil {
-		g.config, g.unit = g.Applied.Config, g.Applied.Mount
+		g.config, g.shown = g.Applied.Config, shown(g.Applied.Config.Options)
 	} else {
-		g.layers(o, byMount)
-		g.render()
+		r.layers(g)
 	}
-	state[g] = 2
+	g.state = 2
 }
 
 // layers makes the config: symlinks of layers resolved, flags of the mounts they live on taken over.
-func (g *goal) layers(o *Observed, byMount map[string]*goal) {
-	g.config = overlayfs.Config{Upper: g.Upper, Work: g.Work, Options: g.Options.Clone()}
-	network := g.Network
+func (r *resolver) layers(g *goal) {
+	g.config = overlayfs.Config{Lower: g.Lower, Upper: g.Upper, Work: g.Work}
+	g.network = g.Network
+	var taken [len(inherited)]bool
 	take := func(flags overlayfs.Options) {
-		for _, f := range inherited {
+		for i, f := range inherited {
 			if _, on := flags[f]; on && !slices.Contains(g.OffFlags, f) {
-				g.config.Options[f] = ""
+				taken[i] = true
 			}
 		}
 	}
-	for _, l := range g.Lower {
-		info := o.path(l)
-		target := o.target(l)
+	for i, l := range g.Lower {
+		info := r.o.path(l)
+		target := leadsTo(l, &info)
 		if target != l {
 			if g.links == nil {
 				g.links = map[string]string{}
+				g.config.Lower = slices.Clone(g.Lower)
 			}
 			g.links[l] = target
+			g.config.Lower[i] = target
 		}
-		g.config.Lower = append(g.config.Lower, target)
-		if parent := byMount[parentOf(target, g.parents)]; parent != nil {
+		if parent := r.goals[parentOf(target, g.parents)]; parent != nil {
 			// The parent may not be mounted yet, so what it will be counts, not what is seen there now.
 			take(parent.config.Options)
 			continue
 		}
 		take(info.Flags)
-		network = network || info.Network
+		g.network = g.network || info.Network
 	}
 	if !g.ReadOnly() {
-		take(o.path(g.Upper).Flags)
+		take(r.o.path(g.Upper).Flags)
 	}
-	g.Network = network
-	g.config.Options["nofail"] = ""
-	if network {
-		g.config.Options["_netdev"] = ""
+	s := r.options(g, taken)
+	g.config.Options, g.shown, g.text = s.config, s.shown, s.text
+}
+
+// optionSet are options as a spec has them, and what becomes of them.
+type optionSet struct {
+	spec, config, shown overlayfs.Options
+	text                string // of config, as a unit has it
+	taken               [len(inherited)]bool
+	network             bool
+}
+
+// options adds to those of the spec. Neighbours mostly have the same, and then share them.
+func (r *resolver) options(g *goal, taken [len(inherited)]bool) *optionSet {
+	s := &r.last
+	if s.config != nil && s.taken == taken && s.network == g.network && maps.Equal(s.spec, g.Options) {
+		return s
 	}
+	*s = optionSet{spec: g.Options, config: g.Options.Clone(), taken: taken, network: g.network}
+	for i, on := range taken {
+		if on {
+			s.config[inherited[i]] = ""
+		}
+	}
+	s.config["nofail"] = ""
+	if g.network {
+		s.config["_netdev"] = ""
+	}
+	s.shown, s.text = shown(s.config), s.config.Text()
+	return s
 }
 
 func parentOf(p string, parents []string) string {
@@ -200,43 +248,35 @@ func parentOf(p string, parents []string) string {
 	return found
 }
 
-func (g *goal) render() {
-	needs := slices.Clone(g.config.Lower)
+// unit gives the unit of a goal. The paths that it requires are in needs, whose memory is used again.
+func (g *goal) unit(needs []string) (unit units.Mount, used []string) {
+	if g.Applied != nil {
+		return g.Applied.Mount, needs
+	}
+	needs = append(needs[:0], g.config.Lower...)
 	if !g.ReadOnly() {
 		needs = append(needs, g.Upper, g.Work)
 	}
-	g.unit = units.Mount{
+	unit = units.Mount{
 		Description:       g.Description,
 		RequiresMountsFor: needs,
 		After:             g.After,
 		Requires:          g.Requires,
 		What:              Label,
 		Where:             g.Mountpoint,
-		Options:           g.config.MountOptions(),
+		Options:           g.config.MountOptionsWith(g.text),
 		WantedBy:          g.WantedBy,
 		Address:           g.Address,
 		Source:            g.Source,
 		OnBusy:            g.OnBusy,
 		PreventDestroy:    g.PreventDestroy,
 	}
-	if g.Network {
-		g.unit.After = append(slices.Clone(networkAfter), g.After...)
-		g.unit.Wants = networkWants
+	if g.network {
+		unit.After = append(slices.Clone(networkAfter), g.After...)
+		unit.Wants = networkWants
 	}
+	return unit, needs
 }
 
 // Label is the source that our mounts show in the mount table; it marks them as ours even without a unit file.
 const Label = "overlayd"
-
-// sameFS tells whether all layers lie on one filesystem; then the kernel never shows xino.
-func (g *goal) sameFS(o *Observed) bool {
-	all := slices.Clone(g.config.Lower)
-	if !g.ReadOnly() {
-		all = append(all, g.Upper)
-	}
-	if len(all) == 0 {
-		return true // a unit that was edited into having no layers
-	}
-	first := o.path(all[0]).ID.Dev
-	return !slices.ContainsFunc(all, func(p string) bool { return o.path(p).ID.Dev != first })
-}

@@ -29,7 +29,7 @@ var (
 
 // hostProblems lists what this host makes impossible about a goal, each with the remedy. The kernel answers most of
 // these with a bare "invalid argument", or not at all.
-func (g *goal) hostProblems(o *Observed) []string {
+func (g *goal) hostProblems(o *Observed, s *sight) []string {
 	var out []string
 	add := func(format string, args ...any) { out = append(out, fmt.Sprintf(format, args...)) }
 
@@ -48,16 +48,16 @@ func (g *goal) hostProblems(o *Observed) []string {
 			add("unit %s, which it requires, does not exist: install it, or correct requires", unit)
 		}
 	}
-	for i, l := range g.Lower {
-		g.lowerProblem(o.path(l), g.config.Lower[i], add)
+	for i := range g.Lower {
+		g.lowerProblem(&s.lower[i], g.config.Lower[i], add)
 	}
 	if !g.ReadOnly() {
-		g.upperProblems(o, add)
+		g.upperProblems(s, add)
 	}
-	g.overlaps(o, add)
+	g.overlaps(s, add)
 	g.unmountedBase(o, add)
 
-	m := o.path(g.Mountpoint)
+	m := &s.mountpoint
 	switch {
 	case m.Denied:
 	case m.Err != "":
@@ -68,30 +68,14 @@ func (g *goal) hostProblems(o *Observed) []string {
 		add("mountpoint %s is not a directory: remove the file, or choose another path", g.Mountpoint)
 	}
 	g.unsafe("mountpoint", m, add)
-	if n := g.dataLen(); n > overlayfs.MaxOptionsLen {
+	if n := g.config.KernelDataLen(); n > overlayfs.MaxOptionsLen {
 		add("its mount options are %d bytes long once symlinks are resolved, %d is the most: use fewer or shorter "+
 			"lowerdirs", n, overlayfs.MaxOptionsLen)
 	}
 	return out
 }
 
-// dataLen is the length of what mount(2) gets. Where it is far below the limit it is no more than guessed, from above.
-func (g *goal) dataLen() int {
-	guess := 0
-	for _, p := range g.config.Lower {
-		guess += len("lowerdir=") + 2*len(p) // each byte escaped
-	}
-	guess += len("upperdir=,workdir=,") + 2*len(g.config.Upper) + 2*len(g.config.Work)
-	for name, value := range g.config.Options {
-		guess += len(name) + len("=,") + len(value)
-	}
-	if guess <= overlayfs.MaxOptionsLen {
-		return guess
-	}
-	return len(g.config.KernelData())
-}
-
-func (g *goal) lowerProblem(info overlayfs.PathInfo, resolved string, add func(string, ...any)) {
+func (g *goal) lowerProblem(info *overlayfs.PathInfo, resolved string, add func(string, ...any)) {
 	if parentOf(resolved, g.parents) != "" {
 		return // it lies on an overlay that may not be mounted yet
 	}
@@ -113,9 +97,13 @@ func (g *goal) lowerProblem(info overlayfs.PathInfo, resolved string, add func(s
 	}
 }
 
-func (g *goal) upperProblems(o *Observed, add func(string, ...any)) {
-	for _, dir := range []struct{ what, path string }{{"upperdir", g.Upper}, {"workdir", g.Work}} {
-		info := o.path(dir.path)
+func (g *goal) upperProblems(s *sight, add func(string, ...any)) {
+	upper, work := &s.upper, &s.work
+	for _, dir := range []struct {
+		what, path string
+		info       *overlayfs.PathInfo
+	}{{"upperdir", g.Upper, upper}, {"workdir", g.Work, work}} {
+		info := dir.info
 		switch {
 		case info.Denied:
 			continue
@@ -141,7 +129,6 @@ func (g *goal) upperProblems(o *Observed, add func(string, ...any)) {
 		}
 		g.unsafe(dir.what, info, add)
 	}
-	upper, work := o.path(g.Upper), o.path(g.Work)
 	// Two mounts of one filesystem do not do either: overlayfs renames between upper and work, within one mount.
 	if upper.Base != "" && work.Base != "" && upper.MountID != work.MountID {
 		add("upperdir %s and workdir %s are on different mounts: put the workdir beside the upperdir, as in "+
@@ -152,7 +139,7 @@ func (g *goal) upperProblems(o *Observed, add func(string, ...any)) {
 	}
 }
 
-func (g *goal) unsafe(what string, info overlayfs.PathInfo, add func(string, ...any)) {
+func (g *goal) unsafe(what string, info *overlayfs.PathInfo, add func(string, ...any)) {
 	if info.Unsafe != "" && !g.AllowUnsafeParent {
 		add("%s %s is not safe for root to use, as %s: change that, choose another place, or say "+
 			"allow_unsafe_parent = true if you trust whoever can write there", what, info.Path, info.Unsafe)
@@ -160,32 +147,41 @@ func (g *goal) unsafe(what string, info overlayfs.PathInfo, add func(string, ...
 }
 
 // warnings lists what the spec allows in words although it trusts somebody besides root.
-func (g *goal) warnings(o *Observed) []string {
+func (g *goal) warnings(o *Observed, s *sight) []string {
 	var out []string
-	for _, p := range g.paths() {
-		if o.path(p).Denied {
+	denied := func(p string, info *overlayfs.PathInfo) {
+		if info.Denied {
 			out = append(out, "only root may look at "+p+", so whether it is as it has to be is not known")
 		}
+	}
+	for i, l := range g.Lower {
+		denied(l, &s.lower[i])
+	}
+	denied(g.Mountpoint, &s.mountpoint)
+	denied(g.Upper, &s.upper)
+	denied(g.Work, &s.work)
+	if g.DataDir != "" && (s.upper.Denied || s.work.Denied) { // one of these lies in it
+		data := o.path(g.DataDir)
+		denied(g.DataDir, &data)
 	}
 	if g.Applied != nil {
 		return out // the rest was said when it was applied
 	}
 	if g.AllowUnsafeParent {
-		for _, p := range []string{g.Upper, g.Work, g.Mountpoint} {
-			if info := o.path(p); p != "" && info.Unsafe != "" {
+		for _, info := range []*overlayfs.PathInfo{&s.upper, &s.work, &s.mountpoint} {
+			if info.Unsafe != "" {
 				out = append(out, fmt.Sprintf("%s: %s, and can make root mount something else at the next boot; "+
-					"allow_unsafe_parent trusts them with that", p, info.Unsafe))
+					"allow_unsafe_parent trusts them with that", info.Path, info.Unsafe))
 			}
 		}
 	}
 	if g.config.Options["metacopy"] != "on" && !has(g.config.Options, "userxattr") {
 		return out
 	}
-	for _, p := range append(slices.Clone(g.Lower), g.Upper) {
-		info := o.path(p)
-		if p != "" && info.Exists && (info.Unsafe != "" || info.UID != 0 || info.Mode&0o022 != 0) {
+	for _, info := range append(slices.Clone(s.lower), s.upper) {
+		if info.Exists && (info.Unsafe != "" || info.UID != 0 || info.Mode&0o022 != 0) {
 			out = append(out, fmt.Sprintf("others than root can write to layer %s: with userxattr or metacopy its "+
-				"writer can forge access to files of every layer", p))
+				"writer can forge access to files of every layer", info.Path))
 		}
 	}
 	return out
@@ -198,14 +194,17 @@ func has(o overlayfs.Options, name string) bool {
 
 // lostData finds an upperdir or workdir that was removed under the live mount. The kernel writes on, to files without
 // a name, and they are gone at the unmount.
-func (g *goal) lostData(o *Observed, live overlayfs.Mount) []string {
+func (g *goal) lostData(s *sight, live overlayfs.Mount) []string {
 	if live.Overlay == nil || g.ReadOnly() {
 		return nil
 	}
-	for _, dir := range []struct{ what, want, is string }{
-		{"upperdir", g.Upper, live.Overlay.Upper}, {"workdir", g.Work, live.Overlay.Work},
+	for _, dir := range []struct {
+		what, want, is string
+		info           *overlayfs.PathInfo
+	}{
+		{"upperdir", g.Upper, live.Overlay.Upper, &s.upper}, {"workdir", g.Work, live.Overlay.Work, &s.work},
 	} {
-		if info := o.path(dir.want); dir.want == dir.is && !info.Exists && !info.Denied {
+		if dir.want == dir.is && !dir.info.Exists && !dir.info.Denied {
 			return []string{fmt.Sprintf("%s %s was removed while it is mounted, and what the client writes is lost at "+
 				"the unmount: copy what matters out of %s, unmount it, then apply", dir.what, dir.want, g.Mountpoint)}
 		}
@@ -214,7 +213,7 @@ func (g *goal) lostData(o *Observed, live overlayfs.Mount) []string {
 }
 
 // surprises tells of a new overlay what somebody who only read the spec would not expect.
-func (g *goal) surprises(c *Change, o *Observed) {
+func (g *goal) surprises(c *Change, s *sight) {
 	var taken []string
 	for _, f := range inherited {
 		if has(g.config.Options, f) && !has(g.Options, f) {
@@ -227,7 +226,7 @@ func (g *goal) surprises(c *Change, o *Observed) {
 	if g.ReadOnly() {
 		return
 	}
-	upper := o.path(g.Upper)
+	upper := &s.upper
 	if upper.Exists && upper.IsDir && !upper.Empty {
 		c.because("the client gets back what is in its upperdir from before")
 	}
@@ -237,7 +236,7 @@ func (g *goal) surprises(c *Change, o *Observed) {
 	if upper.FSType == "tmpfs" {
 		c.because("upperdir is on tmpfs: what the client writes is lost at the next boot")
 	}
-	if m := o.path(g.Mountpoint); m.Exists && m.IsDir && !m.Empty {
+	if m := &s.mountpoint; m.Exists && m.IsDir && !m.Empty {
 		c.because("the mountpoint is not empty; what is in it is hidden while the overlay is mounted")
 	}
 }
@@ -248,67 +247,30 @@ func (g *goal) unmountedBase(o *Observed, add func(string, ...any)) {
 	if len(o.Fstab) == 0 || o.Offline {
 		return
 	}
-	paths := slices.Clone(g.config.Lower)
-	if !g.ReadOnly() {
-		paths = append(paths, g.Upper, g.Work)
-	}
-	said := map[string]bool{}
-	for _, p := range append(paths, path.Dir(g.Mountpoint)) {
-		ancestors(p, func(dir string) bool {
-			if line, ok := o.Fstab[dir]; ok && dir != "/" && !said[dir] && len(o.Mounts.At(dir)) == 0 {
-				said[dir] = true
+	var said []string
+	below := func(p string) {
+		for dir := p; len(dir) > 1; dir = path.Dir(dir) { // down to "/", or "." of a path that is none
+			if line, ok := o.Fstab[dir]; ok && !slices.Contains(said, dir) && len(o.Mounts.At(dir)) == 0 {
+				said = append(said, dir)
 				add("%s is below %s, which line %d of %s mounts, and nothing is mounted there now: mount it first", p, dir,
 					line.Line, line.File)
 			}
-			return false
-		})
+		}
 	}
-}
-
-// overlaps finds layers that are one directory or lie within each other once symlinks are resolved. The spec alone was
-// checked before; this is what links and bind mounts add.
-func (g *goal) overlaps(o *Observed, add func(string, ...any)) {
-	type layer struct{ what, path string }
-	layers := make([]layer, 0, len(g.config.Lower)+2)
 	for _, l := range g.config.Lower {
-		layers = append(layers, layer{"lowerdir", l})
+		below(l)
 	}
 	if !g.ReadOnly() {
-		layers = append(layers, layer{"upperdir", g.Upper}, layer{"workdir", g.Work})
+		below(g.Upper)
+		below(g.Work)
 	}
-	byID := make(map[overlayfs.FileID]layer, len(layers))
-	byPath := make(map[string]layer, len(layers))
-	for i, l := range layers {
-		at := l.path
-		if i < len(g.Lower) {
-			at = g.Lower[i]
-		}
-		if info := o.path(at); info.Exists {
-			if other, dup := byID[info.ID]; dup {
-				add("%s %s and %s %s are the same directory: name each directory once",
-					other.what, other.path, l.what, l.path)
-				continue
-			}
-			byID[info.ID] = l
-		}
-		byPath[l.path] = l
-	}
-	for _, l := range layers {
-		ancestors(l.path, func(dir string) bool {
-			other, ok := byPath[dir]
-			if !ok || dir == l.path {
-				return false
-			}
-			add("%s %s lies inside %s %s: layers must not contain each other", l.what, l.path, other.what, other.path)
-			return true
-		})
-	}
+	below(path.Dir(g.Mountpoint))
 }
 
 // dirs are the directories to make for a goal, parents first. upperdir decides how the merged root looks.
 func (g *goal) dirs(o *Observed, byMount map[string]*goal) []Dir {
 	var out []Dir
-	if g.DataDir != "" && !o.path(g.DataDir).Exists {
+	if g.DataDir != "" && !o.HasData(g.Overlay) && !o.path(g.DataDir).Exists {
 		out = append(out, Dir{Path: g.DataDir, Mode: 0o700, AllowUnsafe: g.AllowUnsafeParent, Marker: true})
 	}
 	if !g.ReadOnly() {
@@ -335,7 +297,7 @@ func (g *goal) mergedRoot(o *Observed, byMount map[string]*goal) Dir {
 	}
 	if info := o.path(g.Lower[0]); info.Exists {
 		d.UID, d.GID, d.Mode = info.UID, info.GID, info.Mode&0o7777
-	} else if parent := byMount[g.config.Lower[0]]; parent != nil && !g.cyclic {
+	} else if parent := byMount[g.config.Lower[0]]; parent != nil && parent != g && !g.cyclic {
 		d = parent.mergedRoot(o, byMount)
 		d.AllowUnsafe = g.AllowUnsafeParent
 	}

@@ -7,41 +7,43 @@ import (
 )
 
 // classify looks at what stands at the mountpoint: nothing, one overlay, a stack of ours on one upperdir (live is its
-// top), or something odd that is not ours to touch.
-func (b *builder) classify(g *goal, stack []overlayfs.Mount, applied bool) (live *overlayfs.Mount, odd string) {
+// top), or something odd that is not ours to touch. diff is in what live differs from the goal.
+func (b *builder) classify(g *goal, stack []overlayfs.Mount, applied bool) (
+	live *overlayfs.Mount, diff overlayfs.Difference, odd string,
+) {
 	if len(stack) == 0 {
-		return nil, ""
+		return nil, diff, ""
 	}
-	top := stack[len(stack)-1]
+	top := &stack[len(stack)-1]
 	for _, m := range stack {
 		if m.Overlay == nil {
 			what := m.Source + " (" + m.FSType + ")"
 			switch {
 			case len(stack) == 1:
-				return nil, what + " is mounted at " + g.Mountpoint + ": unmount it, or choose another mountpoint"
+				return nil, diff, what + " is mounted at " + g.Mountpoint + ": unmount it, or choose another mountpoint"
 			case m.ID == top.ID:
-				return nil, what + " is mounted on top of " + g.Mountpoint + ": unmount it"
+				return nil, diff, what + " is mounted on top of " + g.Mountpoint + ": unmount it"
 			default:
-				return nil, what + " is mounted below the overlay at " + g.Mountpoint +
+				return nil, diff, what + " is mounted below the overlay at " + g.Mountpoint +
 					": choose another mountpoint, or a directory inside it"
 			}
 		}
 	}
+	diff = b.compare(g, top)
 	if len(stack) == 1 {
-		differs := !b.compare(g, top).None()
-		if !applied && differs && top.Source != Label {
-			return nil, "an overlay that is not overlayd's is mounted at " + g.Mountpoint + " (lowerdirs " +
+		if !applied && !diff.None() && top.Source != Label {
+			return nil, diff, "an overlay that is not overlayd's is mounted at " + g.Mountpoint + " (lowerdirs " +
 				list(top.Overlay.Lower) + "): unmount it, or declare it as it is to adopt it"
 		}
-		return &top, ""
+		return top, diff, ""
 	}
 	for _, m := range stack {
 		if !ours(m) || m.Overlay.Upper != top.Overlay.Upper {
-			return nil, "several overlays that differ are mounted on top of each other at " + g.Mountpoint +
+			return nil, diff, "several overlays that differ are mounted on top of each other at " + g.Mountpoint +
 				": unmount those that do not belong there (umount " + g.Mountpoint + " takes the top one away)"
 		}
 	}
-	return &top, ""
+	return top, diff, ""
 }
 
 // hidden finds the overlay's own mount where something that was mounted over a directory above has put it out of reach.
@@ -55,14 +57,14 @@ func (b *builder) hidden(g *goal) []string {
 	return nil
 }
 
-func (b *builder) compare(g *goal, m overlayfs.Mount) overlayfs.Difference {
+func (b *builder) compare(g *goal, m *overlayfs.Mount) overlayfs.Difference {
 	same := b.o.same
 	if m.Source == Label {
 		// We mount layers by paths without symlinks. One that is reached through a symlink now was switched under the
 		// mount, whose text and directory stay as they were.
 		same = nil
 	}
-	diff := overlayfs.Compare(g.config, m, b.o.Defaults, g.sameFS(b.o), same)
+	diff := overlayfs.Compare(g.config, *m, b.o.Defaults, b.seen.sameFS(), same)
 	if m.Source == Label {
 		// A mount of ours has the flags we gave it. One that the spec has dropped, or that somebody set, shows only here.
 		for _, f := range ownFlags {
@@ -82,7 +84,7 @@ var ownFlags = []string{"nosuid", "nodev", "noexec", "noatime", "nodiratime", "s
 // compareApplied compares the goal with what its unit file mounts.
 func (b *builder) compareApplied(g *goal) overlayfs.Difference {
 	c := b.o.Units[g.name].Config
-	return b.compare(g, overlayfs.Mount{
+	return b.compare(g, &overlayfs.Mount{
 		FSType: "overlay", Source: Label, Mountpoint: g.Mountpoint, Overlay: &c, Flags: perMount(c.Options),
 	})
 }
@@ -105,7 +107,7 @@ func (b *builder) notMounted(c *Change, g *goal, applied bool) {
 	switch {
 	case !applied:
 		c.Kind = Create
-		g.surprises(c, b.o)
+		g.surprises(c, &b.seen)
 	case c.Kind == Update:
 		c.because("not mounted")
 	default:
@@ -115,8 +117,9 @@ func (b *builder) notMounted(c *Change, g *goal, applied bool) {
 }
 
 // mounted: one overlay, or several equal ones, stand at the mountpoint.
-func (b *builder) mounted(c *Change, g *goal, live overlayfs.Mount, u UnitFile, applied bool) {
-	diff := b.compare(g, live)
+func (b *builder) mounted(
+	c *Change, g *goal, live *overlayfs.Mount, diff overlayfs.Difference, u UnitFile, applied bool,
+) {
 	switch {
 	case diff.None() && applied:
 		// The mount is right; Update if writeUnit found something, else no_op.
@@ -132,7 +135,7 @@ func (b *builder) mounted(c *Change, g *goal, live overlayfs.Mount, u UnitFile, 
 			c.Kind = Repair
 		}
 		c.first(diff.Reasons)
-		b.takeDown(c, live, g.name)
+		b.takeDown(c, *live, g.name)
 		c.Do.Mount = &g.config
 	default:
 		// Only per-mount flags differ; the kernel changes those in place, and nothing else.

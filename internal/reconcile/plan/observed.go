@@ -83,9 +83,21 @@ func (o *Observed) ID(p string) overlayfs.FileID {
 	return o.Paths[p].ID
 }
 
+// HasData tells whether an overlay's upperdir or workdir exists in its data directory, which then exists as well, looked
+// at or not.
+func (o *Observed) HasData(of *Overlay) bool {
+	in := func(p string) bool { return within(p, of.DataDir) && o.path(p).Exists }
+	return of.DataDir != "" && (in(of.Upper) || in(of.Work))
+}
+
 // target gives where the symlinks in a path lead.
 func (o *Observed) target(p string) string {
-	if info := o.path(p); info.Symlink != "" && info.Real != "" {
+	info := o.path(p)
+	return leadsTo(p, &info)
+}
+
+func leadsTo(p string, info *overlayfs.PathInfo) string {
+	if info.Symlink != "" && info.Real != "" {
 		return info.Real
 	}
 	return p

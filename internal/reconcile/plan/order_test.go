@@ -31,7 +31,11 @@ func script(p plan.Plan) []string {
 		}
 		return strings.Join(out, ", ")
 	}
-	out := []string{line(s.Down), "--"}
+	var waves []string
+	for _, wave := range s.Waves() {
+		waves = append(waves, line(wave))
+	}
+	out := []string{strings.Join(waves, ", then "), "--"}
 	for _, g := range s.Groups {
 		out = append(out, line(g))
 	}
@@ -62,7 +66,7 @@ func TestOrder(t *testing.T) {
 		},
 		{
 			name: "deletes go first, children before parents", was: []plan.Overlay{client("a", "/m/p"), client("p")},
-			want: []plan.Overlay{client("n")}, steps: []string{"unmount /m/a, unmount /m/p", "--", "mount /m/n"},
+			want: []plan.Overlay{client("n")}, steps: []string{"unmount /m/a, then unmount /m/p", "--", "mount /m/n"},
 		},
 		{
 			name:  "a replaced parent takes its mounted child down and brings it back",

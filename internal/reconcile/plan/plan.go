@@ -186,18 +186,39 @@ func (c *Change) first(reasons []string) {
 	c.Reasons = reasons
 }
 
-// view shows a config to people: what only mount(8) and systemd read is left out.
+// view shows a config to people: what only mount(8) and systemd read is left out. It shares what it can with the
+// config.
 func view(c overlayfs.Config, mountpoint string) *View {
-	options := overlayfs.Options{}
-	for name, value := range c.Options {
+	return viewWith(c, mountpoint, shown(c.Options))
+}
+
+func viewWith(c overlayfs.Config, mountpoint string, options overlayfs.Options) *View {
+	lower := c.Lower
+	if len(c.Data) > 0 {
+		lower = slices.Concat(c.Lower, c.Data)
+	}
+	return &View{Lowerdirs: lower, Upperdir: c.Upper, Workdir: c.Work, Mountpoint: mountpoint, Options: options}
+}
+
+// view shows what is wanted.
+func (g *goal) view() *View { return viewWith(g.config, g.Mountpoint, g.shown) }
+
+// shown gives options without those that only mount(8) and systemd read.
+func shown(o overlayfs.Options) overlayfs.Options {
+	hidden := false
+	for name := range o {
+		hidden = hidden || overlayfs.ClassOf(name) == overlayfs.ClassUserspace
+	}
+	if !hidden && o != nil {
+		return o
+	}
+	out := overlayfs.Options{}
+	for name, value := range o {
 		if overlayfs.ClassOf(name) != overlayfs.ClassUserspace {
-			options[name] = value
+			out[name] = value
 		}
 	}
-	return &View{
-		Lowerdirs: append(slices.Clone(c.Lower), c.Data...), Upperdir: c.Upper, Workdir: c.Work,
-		Mountpoint: mountpoint, Options: options,
-	}
+	return out
 }
 
 func place(file string, line int) string {

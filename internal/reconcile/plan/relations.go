@@ -37,8 +37,11 @@ func (b *builder) settle() {
 
 // parentTrouble says why a mount cannot go up: an overlay below it is in conflict.
 func (b *builder) parentTrouble(c *Change) string {
+	if c.Do.Mount == nil {
+		return ""
+	}
 	g := b.goals[c.Mountpoint]
-	if g == nil || c.Do.Mount == nil {
+	if g == nil {
 		return ""
 	}
 	for _, p := range g.parents {
@@ -156,12 +159,20 @@ func (b *builder) aliases() (found bool) {
 		o          *Overlay // whose it is
 		what, path string
 	}
-	first := make(map[dirID]dir, 2*len(b.changes))
-	look := func(d dir) {
-		k := b.o.dirID(d.path)
-		other, known := first[k]
+	first := make(map[overlayfs.FileID]dir, 2*len(b.changes))
+	missing := map[dirID]dir{}
+	look := func(k dirID, d dir) {
+		exists := k == dirID{id: k.id}
+		other, known := first[k.id]
+		if !exists {
+			other, known = missing[k]
+		}
 		if !known {
-			first[k] = d
+			if exists {
+				first[k.id] = d
+			} else {
+				missing[k] = d
+			}
 			return
 		}
 		if other.o == d.o {
@@ -178,8 +189,8 @@ func (b *builder) aliases() (found bool) {
 	if b.whole == nil {
 		for _, c := range b.changes {
 			if g := b.goals[c.Mountpoint]; g != nil && !g.ReadOnly() && b.byUnit[c.Unit] == g {
-				look(dir{c, &g.Overlay, "upperdir", g.Upper})
-				look(dir{c, &g.Overlay, "workdir", g.Work})
+				look(g.upper, dir{c, g.Overlay, "upperdir", g.Upper})
+				look(g.work, dir{c, g.Overlay, "workdir", g.Work})
 			}
 		}
 		return found
@@ -187,7 +198,7 @@ func (b *builder) aliases() (found bool) {
 	matters := make(map[dirID]bool, 2*len(b.goals)) // what is in conflict elsewhere in the spec is not asked for
 	for _, g := range b.goals {
 		if !g.ReadOnly() {
-			matters[b.o.dirID(g.Upper)], matters[b.o.dirID(g.Work)] = true, true
+			matters[g.upper], matters[g.work] = true, true
 		}
 	}
 	for i := range b.whole.d.Overlays {
@@ -196,11 +207,11 @@ func (b *builder) aliases() (found bool) {
 			continue
 		}
 		for _, d := range []dir{{nil, o, "upperdir", o.Upper}, {nil, o, "workdir", o.Work}} {
-			if matters[b.o.dirID(d.path)] {
+			if k := b.o.dirID(d.path); matters[k] {
 				if b.goals[o.Mountpoint] != nil {
 					d.c = b.family.byMount[o.Mountpoint]
 				}
-				look(d)
+				look(k, d)
 			}
 		}
 	}
@@ -209,17 +220,23 @@ func (b *builder) aliases() (found bool) {
 
 // shared says of an overlay that stays mounted who else writes to its upperdir.
 func (b *builder) shared(c *Change) string {
-	g := b.goals[c.Mountpoint]
-	if g == nil || g.ReadOnly() || c.Kind == Conflict || c.Do.Mount != nil {
+	if c.Kind == Conflict || c.Do.Mount != nil {
 		return ""
 	}
-	own := ""
-	if m := b.family.live[g.Mountpoint]; m != nil {
-		own = m.Dev
+	g := b.goals[c.Mountpoint]
+	if g == nil || g.ReadOnly() {
+		return ""
 	}
 	for _, at := range b.family.holders[g.Upper] {
+		if at == g.Mountpoint {
+			continue
+		}
+		own := ""
+		if m := b.family.live[g.Mountpoint]; m != nil {
+			own = m.Dev
+		}
 		// A bind mount of the overlay is the same overlay at another place: one super block, one writer.
-		if at != g.Mountpoint && b.family.live[at].Dev != own {
+		if b.family.live[at].Dev != own {
 			return "upperdir " + g.Upper + " is in use by the overlay mounted at " + at +
 				" as well, and what both write is undefined: unmount that one"
 		}
@@ -288,10 +305,11 @@ func (b *builder) howToMount() {
 				c.Via, c.ViaReason = ViaSystemd, "active units depend on the mount"
 			}
 		}
-		g := b.goals[c.Mountpoint]
-		if d.Mount != nil && b.o.Systemd && g != nil && len(g.After)+len(g.Requires) > 0 {
-			d.Start = true
-			c.Via, c.ViaReason = ViaSystemd, "the overlay has requires or after of its own"
+		if d.Mount != nil && b.o.Systemd {
+			if g := b.goals[c.Mountpoint]; g != nil && len(g.After)+len(g.Requires) > 0 {
+				d.Start = true
+				c.Via, c.ViaReason = ViaSystemd, "the overlay has requires or after of its own"
+			}
 		}
 		if c.Via == ViaNone && (d.Mount != nil || len(d.Unmount) > 0 || d.Remount != nil) {
 			c.Via = ViaSyscall

@@ -64,7 +64,7 @@ func (b *builder) reset(c *Change, g *goal, u UnitFile, r Reset, stack []overlay
 		return
 	}
 	c.Do.Reset = &r
-	c.After = view(g.config, g.Mountpoint)
+	c.After = g.view()
 	b.resetReasons(c, g, r)
 	for _, m := range slices.Backward(stack) {
 		b.takeDown(c, m, g.name)

@@ -176,10 +176,15 @@ type dirID struct {
 }
 
 func (o *Observed) dirID(p string) dirID {
+	info := o.path(p)
+	return o.identify(p, &info)
+}
+
+// identify is dirID of a path that was looked at.
+func (o *Observed) identify(p string, info *overlayfs.PathInfo) dirID {
 	if id, ok := o.Held[p]; ok {
 		return dirID{id: id}
 	}
-	info := o.path(p)
 	if info.Exists {
 		return dirID{id: info.ID}
 	}

@@ -82,6 +82,20 @@ func (s *scheduler) findEarly() {
 	}
 }
 
+// Waves parts Down where a step waits for those before it. The steps of one wave are independent of each other: none of
+// their overlays stands on another, and none of their mountpoints is below another, or the same.
+func (s Schedule) Waves() [][]Step {
+	var out [][]Step
+	for rest := s.Down; len(rest) > 0; {
+		n := 1
+		for n < len(rest) && compareDown(rest[0], rest[n]) == 0 && rest[n].Live.Mountpoint != rest[n-1].Live.Mountpoint {
+			n++
+		}
+		out, rest = append(out, rest[:n]), rest[n:]
+	}
+	return out
+}
+
 func (s *scheduler) down() []Step {
 	var out []Step
 	for i, ok := range s.selected {
@@ -103,16 +117,20 @@ func (s *scheduler) unmounts(i int, early bool) []Step {
 	return out
 }
 
-// sortDown orders unmounts: what stands on another goes first, and a child's depth is more than its parent's. Then the
-// longer path, since a mount below a mountpoint keeps it busy; then the name.
+// sortDown orders unmounts as compareDown does, and then by name.
 func sortDown(steps []Step) {
 	slices.SortStableFunc(steps, func(a, b Step) int {
-		return cmp.Or(
-			cmp.Compare(b.Live.Depth, a.Live.Depth),
-			cmp.Compare(strings.Count(b.Live.Mountpoint, "/"), strings.Count(a.Live.Mountpoint, "/")),
-			cmp.Compare(a.Live.Mountpoint, b.Live.Mountpoint),
-		)
+		return cmp.Or(compareDown(a, b), cmp.Compare(a.Live.Mountpoint, b.Live.Mountpoint))
 	})
+}
+
+// compareDown tells which of two unmounts goes first, 0 if none has to: what stands on another does, and a child's depth
+// is more than its parent's; then the longer path, since a mount below a mountpoint keeps it busy.
+func compareDown(a, b Step) int {
+	return cmp.Or(
+		cmp.Compare(b.Live.Depth, a.Live.Depth),
+		cmp.Compare(strings.Count(b.Live.Mountpoint, "/"), strings.Count(a.Live.Mountpoint, "/")),
+	)
 }
 
 // rank is the number of overlays that will be below a change; parents have a smaller one than their children.

@@ -6,10 +6,11 @@ import (
 	"strings"
 
 	"github.com/overlayd/overlayd/internal/overlayfs"
+	"github.com/overlayd/overlayd/internal/units"
 )
 
 // unitReasons says in words how the unit file differs from what it should be.
-func (b *builder) unitReasons(c *Change, g *goal, u UnitFile) {
+func (b *builder) unitReasons(c *Change, g *goal, u UnitFile, unit *units.Mount) {
 	before := len(c.Reasons)
 	if u.Err != "" {
 		c.because("unit file cannot be read and is written anew: %s", u.Err)
@@ -43,9 +44,9 @@ func (b *builder) unitReasons(c *Change, g *goal, u UnitFile) {
 		name     string
 		was, now []string
 	}{
-		{"wanted_by", u.WantedBy, g.unit.WantedBy},
-		{"after", u.After, g.unit.After},
-		{"requires", u.Requires, g.unit.Requires},
+		{"wanted_by", u.WantedBy, unit.WantedBy},
+		{"after", u.After, unit.After},
+		{"requires", u.Requires, unit.Requires},
 	}
 	for _, l := range lists {
 		if !slices.Equal(l.was, l.now) {

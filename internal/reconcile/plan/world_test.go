@@ -205,8 +205,10 @@ func (w *world) apply(p plan.Plan, o *plan.Observed, held map[int]string, fail f
 		run.Did(c, s)
 		w.oneWriter()
 	}
-	for _, s := range schedule.Down {
-		step(s)
+	for _, wave := range schedule.Waves() {
+		for _, s := range slices.Backward(wave) { // they are independent of each other
+			step(s)
+		}
 	}
 	for i := range p.Changes {
 		c := &p.Changes[i]

@@ -175,6 +175,7 @@ func listRegular(l *Listing, dir *os.File, names []string, known func(name strin
 	const part = 256
 	files := make([]UnitFile, len(names))
 	errs := make([]error, (len(names)+part-1)/part)
+	fd := int(dir.Fd())
 	limit := make(chan struct{}, 4)
 	var wait sync.WaitGroup
 	for i := range errs {
@@ -183,11 +184,16 @@ func listRegular(l *Listing, dir *os.File, names []string, known func(name strin
 			defer func() { <-limit }()
 			var buf []byte
 			for j := i * part; j < min(len(names), (i+1)*part); j++ {
-				f, err := readUnit(int(dir.Fd()), names[j], known, &buf)
-				if err != nil && !errors.Is(err, fs.ErrNotExist) {
-					errs[i] = &fs.PathError{Op: "read", Path: dir.Name() + "/" + names[j], Err: err}
+				f, err := readUnit(fd, names[j], known, &buf)
+				if errors.Is(err, fs.ErrNotExist) {
+					continue // removed since
+				}
+				where := dir.Name() + "/" + names[j]
+				if err != nil {
+					errs[i] = &fs.PathError{Op: "read", Path: where, Err: err}
 					return
 				}
+				f.Name, f.Path = names[j], where
 				files[j] = f
 			}
 		})
@@ -196,10 +202,12 @@ func listRegular(l *Listing, dir *os.File, names []string, known func(name strin
 	if err := errors.Join(errs...); err != nil {
 		return err
 	}
-	for i, name := range names {
-		if f := files[i]; f.Text != nil || f.Unread { // else removed since
-			f.Name, f.Path = name, dir.Name()+"/"+name
-			l.Units[name] = f
+	if len(l.Units) == 0 {
+		l.Units = make(map[string]UnitFile, len(names))
+	}
+	for i := range files {
+		if f := &files[i]; f.Name != "" {
+			l.Units[f.Name] = *f
 		}
 	}
 	return nil
