@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/dustin/go-humanize"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -26,7 +27,7 @@ func (f *actFlags) register(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.autoApprove, "auto-approve", false, "do it without asking")
 	flags.BoolVar(&f.json, "json", false, "print the report as JSON; asks nothing, so it needs --auto-approve")
 	flags.IntVar(&f.parallelism, "parallelism", max(4, 2*runtime.NumCPU()),
-		"mount at most `N` overlays at a time (default twice the processors, at least 4)")
+		"mount or unmount at most `N` overlays at a time (default twice the processors, at least 4)")
 	flags.Lookup("parallelism").DefValue = "0" // for its text has it, and not for this machine alone
 	registerLockTimeout(flags, &f.lockTimeout)
 }
@@ -95,16 +96,27 @@ func (a *app) applySpec(cmd *cobra.Command, l loaded, f actFlags, t *targetFlags
 	if err := trust(l.files()); err != nil {
 		return err
 	}
-	p, err := a.plan(cmd, l.desired, t, "")
+	b, err := a.begin(cmd, l.desired, t, f)
 	if err != nil {
 		return err
 	}
-	if n := p.Count(plan.Delete); len(l.desired.Overlays) == 0 && n > 0 && !allowEmpty {
+	defer b.Close()
+	if n := b.Plan().Count(plan.Delete); len(l.desired.Overlays) == 0 && n > 0 && !allowEmpty {
 		return emptyError(n)
 	}
-	return a.act(cmd, l.desired, t, f, p, reconcile.ApplyOptions{}, actWords{
+	return a.act(cmd, b, f, reconcile.ApplyOptions{}, actWords{
 		plan: planWords{title: "Plan", inSync: "Nothing to do."}, question: "Apply these changes?", title: "Apply", saved: true,
 	})
+}
+
+// begin looks at the host and thinks, as it is to be acted upon.
+func (a *app) begin(cmd *cobra.Command, d plan.Desired, t *targetFlags, f actFlags) (*reconcile.Begun, error) {
+	h := a.host()
+	targets, err := t.parse(cmd, h, d)
+	if err != nil {
+		return nil, err
+	}
+	return h.Begin(cmd.Context(), d, targets, f.autoApprove)
 }
 
 // emptyError refuses a spec without any overlay: more often than not, its files are just not where they should be.
@@ -122,9 +134,8 @@ type actWords struct {
 }
 
 // act shows a plan, asks, and carries it out. It is what apply, destroy and reset share.
-func (a *app) act(cmd *cobra.Command, d plan.Desired, t *targetFlags, f actFlags, p plan.Plan,
-	opt reconcile.ApplyOptions, words actWords,
-) error {
+func (a *app) act(cmd *cobra.Command, b *reconcile.Begun, f actFlags, opt reconcile.ApplyOptions, words actWords) error {
+	p := b.Plan()
 	if !f.json {
 		a.writePlan(a.out, p, words.plan)
 	}
@@ -147,21 +158,40 @@ func (a *app) act(cmd *cobra.Command, d plan.Desired, t *targetFlags, f actFlags
 		}
 		opt.Approved = reconcile.Agree(p)
 	}
-	var err error
-	if opt.Targets, err = t.targets(cmd); err != nil {
-		return err
-	}
-	return a.carryOut(cmd, d, f, opt, words.title)
+	return a.carryOut(cmd, b, f, opt, words.title)
 }
 
 // carryOut applies and shows the report.
-func (a *app) carryOut(cmd *cobra.Command, d plan.Desired, f actFlags, opt reconcile.ApplyOptions, title string) error {
+func (a *app) carryOut(cmd *cobra.Command, b *reconcile.Begun, f actFlags, opt reconcile.ApplyOptions,
+	title string,
+) error {
 	opt.Parallelism, opt.LockTimeout = f.parallelism, f.lockTimeout
-	report, err := a.host().Apply(cmd.Context(), d, opt)
+	_ = a.flush() // the plan, before anything is done; run tells at the end if that fails
+	bar := a.progress(cmd.Context())
+	if bar != nil {
+		opt.Progress = func(now reconcile.Progress) {
+			bar.tell(int64(now.Done), int64(now.Total), func() string { return progressText(now) })
+		}
+		opt.Progress(reconcile.Progress{})
+	}
+	report, err := b.Apply(cmd.Context(), opt)
+	bar.end()
 	if err != nil && len(report.Results) == 0 {
 		return err
 	}
 	return a.showReport(report, err, f.json, title)
+}
+
+// progressText is how far an apply is, and what it does now.
+func progressText(now reconcile.Progress) string {
+	text := now.Phase.String()
+	if now.Address != "" {
+		text += " " + plain(now.Address)
+	}
+	if now.Total > 0 {
+		text = humanize.Comma(int64(now.Done)) + " of " + humanize.Comma(int64(now.Total)) + "  " + text
+	}
+	return text
 }
 
 // showReport shows a report, and gives the exit code: as failure or the report says.
@@ -208,6 +238,10 @@ func (a *app) applySaved(cmd *cobra.Command, file string, f actFlags, spec specF
 	if err != nil {
 		return err
 	}
-	return a.carryOut(cmd, saved.Desired, f, reconcile.ApplyOptions{Targets: targets, Approved: saved.Changes},
-		"Apply")
+	b, err := a.host().Begin(cmd.Context(), saved.Desired, targets, true)
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	return a.carryOut(cmd, b, f, reconcile.ApplyOptions{Approved: saved.Changes}, "Apply")
 }

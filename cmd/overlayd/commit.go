@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/hashicorp/hcl/v2/hclwrite"
 	"github.com/schollz/progressbar/v3"
@@ -81,18 +80,21 @@ func (a *app) commit(ctx context.Context, ref, to, archive string) error {
 	if err != nil {
 		return fmt.Errorf("cannot commit %s: %w", o, err)
 	}
-	progress, done := a.copying()
+	bar := a.progress(ctx, progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true),
+		progressbar.OptionSetPredictTime(true))
 	c := commit.Client{
 		Address: o.Address, Mountpoint: o.Mountpoint, Mounted: o.Mounted, Config: config, Defaults: defaults,
 		Table: table, Dev: o.Mount.Dev,
-		Progress: progress,
+		Progress: func(done, total int64) { bar.tell(done, total, func() string { return "Copying" }) },
 	}
 	var result commit.Result
 	report := a.out
 	switch {
 	case archive == "-":
 		report = a.err
-		result, err = commit.WriteArchive(ctx, c, a.out)
+		if result, err = commit.WriteArchive(ctx, c, a.out); err == nil {
+			err = a.flush()
+		}
 	case archive != "":
 		archive = absolute(archive)
 		result, err = commit.ToArchive(ctx, c, archive)
@@ -100,7 +102,7 @@ func (a *app) commit(ctx context.Context, ref, to, archive string) error {
 		to = absolute(to)
 		result, err = commit.ToDirectory(ctx, c, to)
 	}
-	done()
+	bar.end()
 	if err != nil {
 		return fmt.Errorf("%s: %w", o, err)
 	}
@@ -160,21 +162,4 @@ func lowerdirs(paths []string) string {
 		return line
 	}
 	return "  lowerdirs = [\n    " + strings.Join(texts, ",\n    ") + ",\n  ]"
-}
-
-// copying shows on a terminal how many bytes are copied, until end is called.
-func (a *app) copying() (show func(done, total int64), end func()) {
-	if !isTerminal(a.err) {
-		return nil, func() {}
-	}
-	bar := progressbar.NewOptions64(1,
-		progressbar.OptionSetWriter(a.err), progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true),
-		progressbar.OptionSetWidth(30), progressbar.OptionThrottle(100*time.Millisecond),
-		progressbar.OptionClearOnFinish(), progressbar.OptionSetDescription("Copying"),
-	)
-	show = func(done, total int64) {
-		bar.ChangeMax64(total + 1) // at the maximum it would be over
-		_ = bar.Set64(done)        // a bar that cannot be drawn is no reason to stop
-	}
-	return show, func() { _ = bar.Finish() }
 }

@@ -48,10 +48,12 @@ func (a *app) destroy(cmd *cobra.Command, args []string, f actFlags, t *targetFl
 	if err != nil {
 		return err
 	}
-	p, err := a.plan(cmd, d, t, "")
+	b, err := a.begin(cmd, d, t, f)
 	if err != nil {
 		return err
 	}
+	defer b.Close()
+	p := b.Plan()
 	if !exactly && len(p.Changes) == 0 && len(t.texts) == 0 {
 		fmt.Fprintf(a.err, "Nothing was applied from %s.\n", list(a.paths(args)))
 	}
@@ -60,7 +62,7 @@ func (a *app) destroy(cmd *cobra.Command, args []string, f actFlags, t *targetFl
 	if purge {
 		question = "Destroy these overlays, and delete what the clients wrote where overlayd made the directories?"
 	}
-	return a.act(cmd, d, t, f, p, reconcile.ApplyOptions{Purge: purge}, actWords{
+	return a.act(cmd, b, f, reconcile.ApplyOptions{Purge: purge}, actWords{
 		plan:     planWords{title: "Plan", inSync: "Nothing to do.", purge: purge},
 		question: question, title: "Destroy",
 	})

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -69,15 +68,12 @@ base has there now, as nothing tells when that was deleted.`,
 		Example: "  overlayd diff 'overlay.client[\"client_1\"]'\n  overlayd diff --shadowed /overlaytest/merged/client_1",
 		Args:    oneOverlay,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			out := &listing{w: bufio.NewWriter(a.out), paint: painter(a.colour(a.out))}
+			out := &listing{w: a.out, paint: painter(a.colour(a.out))}
 			err := a.diff(cmd.Context(), args[0], out, shadowed, asJSON)
-			if !asJSON {
-				if flushed := out.w.Flush(); err == nil {
-					err = flushed
-				}
+			switch {
+			case !asJSON:
 				return err
-			}
-			if err != nil && !out.begun {
+			case err != nil && !out.begun:
 				return a.fail(err, true)
 			}
 			return out.endJSON(err)
@@ -140,7 +136,7 @@ func (a *app) note(text string) { fmt.Fprintln(a.err, wrap("Note: "+text, column
 
 // listing writes results one by one.
 type listing struct {
-	w       *bufio.Writer
+	w       io.Writer
 	paint   painter
 	overlay inventory.Overlay
 	list    string // its name in JSON
@@ -200,7 +196,7 @@ func (l *listing) addJSON(item any) error {
 	if l.items++; l.items > 1 {
 		before = ",\n    "
 	}
-	if _, err := l.w.WriteString(before); err != nil {
+	if _, err := io.WriteString(l.w, before); err != nil {
 		return err
 	}
 	return encode(l.w, item, "    ", "")
@@ -213,21 +209,18 @@ func (l *listing) endJSON(failure error) error {
 	if l.items > 0 {
 		tail = "\n  ]"
 	}
-	if _, err := l.w.WriteString(tail); err != nil {
+	if _, err := io.WriteString(l.w, tail); err != nil {
 		return err
 	}
 	if failure != nil {
-		if _, err := l.w.WriteString(",\n  \"error\": "); err != nil {
+		if _, err := io.WriteString(l.w, ",\n  \"error\": "); err != nil {
 			return err
 		}
 		if err := encode(l.w, failure.Error(), "  ", ""); err != nil {
 			return err
 		}
 	}
-	if _, err := l.w.WriteString("\n}\n"); err != nil {
-		return err
-	}
-	if err := l.w.Flush(); err != nil {
+	if _, err := io.WriteString(l.w, "\n}\n"); err != nil {
 		return err
 	}
 	if failure != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -10,10 +11,8 @@ import (
 	"runtime"
 	"strings"
 	"text/tabwriter"
-	"time"
 
 	"github.com/dustin/go-humanize"
-	"github.com/schollz/progressbar/v3"
 	"github.com/spf13/cobra"
 
 	"github.com/overlayd/overlayd/internal/inventory"
@@ -57,9 +56,9 @@ func (a *app) du(cmd *cobra.Command, args []string, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	bar := a.countBar()
+	bar, tell := a.counting(cmd.Context())
 	report, err := usage.Measure(cmd.Context(), clients, usage.Options{
-		Others: others, Defaults: defaults, Parallel: parallelReads(), Progress: bar.tell,
+		Others: others, Defaults: defaults, Parallel: parallelReads(), Progress: tell,
 	})
 	bar.end()
 	if err != nil {
@@ -284,54 +283,10 @@ func duSummary(r usage.Report) string {
 
 func size(bytes int64) string { return humanize.IBytes(uint64(max(bytes, 0))) }
 
-// countBar is a bar on a terminal, for work that takes longer than somebody likes to wait without a word.
-type countBar struct {
-	show  func() *progressbar.ProgressBar // nil where there is no terminal
-	now   func() time.Time
-	begun time.Time
-	last  time.Time
-	bar   *progressbar.ProgressBar // nil until it takes long
-}
-
-const (
-	patience = time.Second
-	redraw   = 100 * time.Millisecond
-)
-
-// countBar makes a bar on stderr.
-func (a *app) countBar() *countBar {
-	b := &countBar{now: time.Now, begun: time.Now()}
-	if width := columns(a.err); width > 0 {
-		b.show = func() *progressbar.ProgressBar { return newBar(a.err, width) }
-	}
-	return b
-}
-
-func newBar(w io.Writer, width int) *progressbar.ProgressBar {
-	return progressbar.NewOptions(1, progressbar.OptionSetWriter(w), progressbar.OptionClearOnFinish(),
-		progressbar.OptionSetWidth(max(5, min(width-50, 30))), progressbar.OptionSetElapsedTime(false),
-		progressbar.OptionSetPredictTime(false))
-}
-
-// tell says how far it is. It is not for several goroutines at a time.
-func (b *countBar) tell(done, steps int, entries int64) {
-	now := b.now()
-	if b.show == nil || now.Sub(b.begun) < patience || now.Sub(b.last) < redraw {
-		return
-	}
-	b.last = now
-	if b.bar == nil {
-		b.bar = b.show()
-	}
-	// The last step is left to the end, which takes the bar away. A bar that cannot be drawn is no reason to stop.
-	b.bar.ChangeMax(steps + 1)
-	b.bar.Describe(fmt.Sprintf("Counting: %s files", humanize.Comma(entries)))
-	_ = b.bar.Set(done)
-}
-
-// end takes the bar away.
-func (b *countBar) end() {
-	if b.bar != nil {
-		_ = b.bar.Finish()
+// counting is a bar for the counting of trees.
+func (a *app) counting(ctx context.Context) (bar *progress, tell func(done, steps int, entries int64)) {
+	bar = a.progress(ctx)
+	return bar, func(done, steps int, entries int64) {
+		bar.tell(int64(done), int64(steps), func() string { return "Counting: " + humanize.Comma(entries) + " files" })
 	}
 }

@@ -1,14 +1,10 @@
 package main
 
 import (
-	"bytes"
 	"errors"
 	"io"
-	"strings"
 	"testing"
 	"time"
-
-	"github.com/schollz/progressbar/v3"
 
 	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/reconcile"
@@ -124,43 +120,4 @@ func TestViewPrune(t *testing.T) {
 			t.Fatal(err)
 		}
 	})
-}
-
-// The bar shows up when it takes long, not before, and is gone at the end.
-func TestCountBar(t *testing.T) {
-	var out bytes.Buffer
-	at := time.Unix(0, 0)
-	b := &countBar{
-		now: func() time.Time { return at }, begun: at,
-		show: func() *progressbar.ProgressBar { return newBar(&out, 80) },
-	}
-	b.tell(1, 10, 100)
-	at = at.Add(patience - 1)
-	b.tell(2, 10, 200)
-	if out.Len() > 0 {
-		t.Errorf("a bar after no time: %q", out.String())
-	}
-	at = at.Add(1)
-	b.tell(5, 10, 12345)
-	if text := out.String(); !strings.Contains(text, "Counting: 12,345 files") || !strings.Contains(text, "45%") {
-		t.Errorf("the bar is %q", text)
-	}
-	for line := range strings.SplitSeq(out.String(), "\r") {
-		if n := len([]rune(line)); n > 80 {
-			t.Errorf("%d columns: %q", n, line)
-		}
-	}
-	shown := out.Len()
-	at = at.Add(redraw - 1)
-	b.tell(6, 10, 20000)
-	if out.Len() != shown {
-		t.Error("it is drawn too often")
-	}
-	at = at.Add(redraw)
-	b.tell(11, 11, 30000)
-	b.end()
-	if text := out.String(); strings.Contains(text, "\n") || !strings.HasSuffix(strings.TrimRight(text, " "), "\r") {
-		t.Errorf("the bar stays: %q", text)
-	}
-	(&countBar{now: time.Now}).end() // without a terminal there is none
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"io"
 	"strings"
 	"testing"
 )
@@ -23,20 +25,61 @@ func (l *limited) Write(p []byte) (int, error) {
 // After an error nothing more is written, also if there is room again.
 func TestOutput(t *testing.T) {
 	w := &limited{writes: 1}
-	o := &output{w: w}
+	o := newOutput(w)
 	for i, text := range []string{"one", "two", "three"} {
-		if _, err := o.Write([]byte(text)); (err != nil) != (i > 0) {
-			t.Errorf("%s: %v", text, err)
+		_, err := io.WriteString(o, text)
+		if flushed := o.flush(); (flushed != nil) != (i > 0) || (err != nil) != (i > 1) {
+			t.Errorf("%s: %v, then %v", text, err, flushed)
 		}
 		if i == 1 {
 			w.writes = 9
 		}
 	}
-	if err := o.failure(); err == nil || err.Error() != "cannot write the result: full" || w.String() != "one" {
+	if err := o.flush(); err == nil || err.Error() != "full" || w.String() != "one" {
 		t.Errorf("got %v, and %q is written", err, w)
 	}
-	if err := (&output{w: w}).failure(); err != nil {
+	if err := newOutput(w).flush(); err != nil {
 		t.Error(err)
+	}
+}
+
+// Lines are written many at a time.
+func TestOutputGathers(t *testing.T) {
+	const lines = 10000
+	w := &limited{writes: lines}
+	o := newOutput(w)
+	for i := range lines {
+		fmt.Fprintf(o, "this is line %d\n", i)
+	}
+	if err := o.flush(); err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(w.String(), "\n"); n != lines {
+		t.Errorf("%d lines are written, want %d", n, lines)
+	}
+	if writes := lines - w.writes; writes > w.Len()/4096+1 {
+		t.Errorf("%d bytes are written in %d parts", w.Len(), writes)
+	}
+}
+
+// On a terminal both streams are one, and what was printed first stands first.
+func TestNotices(t *testing.T) {
+	var screen bytes.Buffer
+	o := newOutput(&screen)
+	n := &notices{w: &screen, out: o}
+	for i, w := range []io.Writer{o, n, o, o, n, n, o} {
+		fmt.Fprint(w, i)
+	}
+	if err := o.flush(); err != nil || screen.String() != "0123456" {
+		t.Errorf("the screen shows %s, %v", &screen, err)
+	}
+	// A result that cannot be written is no reason to be silent about the rest.
+	var stderr bytes.Buffer
+	n = &notices{w: &stderr, out: newOutput(&limited{})}
+	fmt.Fprint(n.out, "lost")
+	fmt.Fprint(n, "said")
+	if stderr.String() != "said" {
+		t.Errorf("stderr is %q", stderr.String())
 	}
 }
 

@@ -141,8 +141,8 @@ func (a *app) sizes(ctx context.Context, dirs []reconcile.DataDir, kept bool) ([
 	for _, d := range dirs {
 		paths = append(paths, d.Real)
 	}
-	bar := a.countBar()
-	trees, err := usage.Trees(ctx, paths, usage.Options{Parallel: parallelReads(), Progress: bar.tell})
+	bar, tell := a.counting(ctx)
+	trees, err := usage.Trees(ctx, paths, usage.Options{Parallel: parallelReads(), Progress: tell})
 	bar.end()
 	if err != nil {
 		return nil, fmt.Errorf("cannot count what is unused: %w", err)

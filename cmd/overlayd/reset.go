@@ -102,10 +102,12 @@ func (a *app) reset(cmd *cobra.Command, args []string, f actFlags, r plan.Reset)
 	if err != nil {
 		return err
 	}
-	p, _, err := h.Plan(cmd.Context(), d, targets)
+	b, err := h.Begin(cmd.Context(), d, targets, f.autoApprove)
 	if err != nil {
 		return err
 	}
+	defer b.Close()
+	p := b.Plan()
 	inSync := "Pristine already: " + addresses(overlays) + "."
 	if len(r.Paths) > 0 {
 		inSync = "As in the lowerdirs already: " + strings.Join(r.Paths, ", ") + " of " + addresses(overlays) + "."
@@ -117,7 +119,7 @@ func (a *app) reset(cmd *cobra.Command, args []string, f actFlags, r plan.Reset)
 	if r.Keep {
 		question = "Reset these overlays? What the clients wrote is set aside."
 	}
-	return a.act(cmd, d, &t, f, p, reconcile.ApplyOptions{}, actWords{
+	return a.act(cmd, b, f, reconcile.ApplyOptions{}, actWords{
 		plan: planWords{
 			title: "Plan", inSync: inSync, always: []plan.Kind{plan.ResetKind},
 		},

@@ -75,8 +75,8 @@ func (e usageError) Unwrap() error { return e.err }
 
 // run is the program: arguments in, exit code out.
 func run(ctx context.Context, args []string, s streams) int {
-	out := &output{w: s.out}
-	s.out = out
+	out := newOutput(s.out)
+	s.out, s.err = out, &notices{w: s.err, out: out}
 	a := &app{streams: s}
 	root := a.command()
 	if len(args) > 0 && strings.HasPrefix(args[0], cobra.ShellCompRequestCmd) {
@@ -87,11 +87,11 @@ func run(ctx context.Context, args []string, s streams) int {
 	root.SetOut(s.out)
 	root.SetErr(s.err)
 	err := root.ExecuteContext(ctx)
-	if failed := out.failure(); failed != nil {
-		if reported := new(exitCode); err == nil || errors.As(err, reported) || errors.Is(err, out.err) {
-			err = failed
+	if failed := out.flush(); failed != nil {
+		if reported := new(exitCode); err == nil || errors.As(err, reported) || errors.Is(err, failed) {
+			err = unwritten(failed)
 		} else {
-			err = fmt.Errorf("%w; and %w", err, failed)
+			err = fmt.Errorf("%w; and %w", err, unwritten(failed))
 		}
 	}
 	var code exitCode
@@ -258,7 +258,8 @@ func (a *app) setUp(cmd *cobra.Command) error {
 	a.log.SetLevel(level)
 	switch a.logFormat {
 	case "text":
-		a.log.SetFormatter(&logrus.TextFormatter{DisableColors: !a.colour(a.err), FullTimestamp: true})
+		colour := a.colour(a.err)
+		a.log.SetFormatter(&logrus.TextFormatter{ForceColors: colour, DisableColors: !colour, FullTimestamp: true})
 	case "json":
 		a.log.SetFormatter(&logrus.JSONFormatter{})
 	default:

@@ -172,6 +172,14 @@ func TestViewReport(t *testing.T) {
 	}
 	golden(t, "report", both(false))
 	golden(t, "report_terminal", both(true))
+	many := r
+	for i := range mostAlike + 5 {
+		c := plan.Change{Kind: plan.Create, Address: fmt.Sprintf("overlay.late[%d]", i)}
+		many.Results = append(many.Results,
+			reconcile.Result{Change: c, Status: reconcile.Skipped, Err: errors.New("interrupted: 100% of it")},
+			reconcile.Result{Change: c, Status: reconcile.Failed, Err: errors.New("no space left on device")})
+	}
+	golden(t, "report_interrupted", func(w io.Writer) { printReport(io.Discard, w, false, false, "Apply", many) })
 	golden(t, "report_purged", func(w io.Writer) {
 		printReport(w, io.Discard, false, false, "Destroy", reconcile.Report{
 			Results: []reconcile.Result{{Change: p.Changes[0], Status: reconcile.Done}},
