@@ -1,6 +1,10 @@
 package reconcile
 
-import "time"
+import (
+	"time"
+
+	"github.com/overlayd/overlayd/internal/reconcile/plan"
+)
 
 // NoteReset leaves the note that a reset leaves that is killed while its overlay is down.
 func NoteReset(unit, mountpoint string, mounts, kept []string) error {
@@ -14,3 +18,12 @@ func Trusting() *Memory {
 
 // Remembered tells how many unit files a memory would not read again.
 func (m *Memory) Remembered() int { return len(m.ours) }
+
+// ObserveAround is Observe of what desire gives, which is called in the middle of it.
+func (h *Host) ObserveAround(desire func() plan.Desired) (*plan.Observed, error) {
+	g, err := h.glance()
+	if err != nil {
+		return nil, err
+	}
+	return h.observeFrom(g, desire())
+}

@@ -52,24 +52,24 @@ func (h *Host) Observe(d plan.Desired) (*plan.Observed, error) {
 	if d.Partial() {
 		return h.observePart(d)
 	}
-	g, err := h.Glance()
+	g, err := h.glance()
 	if err != nil {
 		return nil, err
 	}
-	return h.ObserveFrom(g, d)
+	return h.observeFrom(g, d)
 }
 
-// Glance is what a look at a host begins with, whatever is desired.
-type Glance struct {
+// glance is what a look at a host begins with, whatever is desired.
+type glance struct {
 	o     *plan.Observed
 	list  *systemd.Listing
 	table *overlayfs.Table // of this host, also where a tree is prepared
 }
 
-// Glance does the greater part of Observe, which needs no spec: it may go on while the spec is read. It looks at unit
-// files and mount table, and at the directories of what is applied and mounted.
-func (h *Host) Glance() (*Glance, error) {
-	g := &Glance{o: &plan.Observed{Systemd: h.running(), Offline: h.Offline()}}
+// glance does the greater part of Observe, which needs no spec. It looks at unit files and mount table, and at the
+// directories of what is applied and mounted.
+func (h *Host) glance() (*glance, error) {
+	g := &glance{o: &plan.Observed{Systemd: h.running(), Offline: h.Offline()}}
 	var unitsErr, restErr error
 	var both sync.WaitGroup
 	both.Go(func() { g.table, restErr = h.observeRest(g.o) })
@@ -85,8 +85,8 @@ func (h *Host) Glance() (*Glance, error) {
 	return g, nil
 }
 
-// ObserveFrom is Observe for a whole spec, from a glance that was taken before and is used up by it.
-func (h *Host) ObserveFrom(g *Glance, d plan.Desired) (*plan.Observed, error) {
+// observeFrom is Observe for a whole spec, from a glance that was taken before and is used up by it.
+func (h *Host) observeFrom(g *glance, d plan.Desired) (*plan.Observed, error) {
 	observeDropIns(g.list, d, g.o)
 	h.observePaths(d, g.o, g.table)
 	return g.o, h.observeResets(d, g.o)

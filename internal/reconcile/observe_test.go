@@ -41,12 +41,7 @@ func TestGlance(t *testing.T) {
 		{overlay("a", more), overlay("c", `"@/m/a"`)},
 		{},
 	} {
-		g, err := w.Glance()
-		if err != nil {
-			t.Fatal(err)
-		}
-		w.spec(spec...)
-		o, err := w.ObserveFrom(g, w.d)
+		o, err := w.ObserveAround(func() plan.Desired { return w.spec(spec...).d })
 		if err != nil {
 			t.Fatal(err)
 		}
