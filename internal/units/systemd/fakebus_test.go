@@ -112,6 +112,18 @@ func (c *fakeConn) welcomeBy(systemd bool) []string {
 	}
 }
 
+// serve answers calls until the other side closes the connection.
+func (c *fakeConn) serve(answer func(call *godbus.Message) []any) {
+	c.handshake()
+	for {
+		call, err := godbus.DecodeMessage(c.in)
+		if err != nil {
+			return
+		}
+		c.reply(call, answer(call)...)
+	}
+}
+
 func (c *fakeConn) handshake() {
 	c.t.Helper()
 	answers := []struct{ begin, answer string }{

@@ -131,7 +131,7 @@ const (
 // signal with the result never comes. So it looks after the job now and then; of one that is gone for longer than a
 // signal takes, it takes the result from the state of the unit.
 func (m *Manager) await(ctx context.Context, verb, unit string, id int, done <-chan string) (string, error) {
-	look := time.NewTicker(time.Second)
+	look := time.NewTimer(jobsAge)
 	defer look.Stop()
 	gone := false
 	for {
@@ -142,26 +142,55 @@ func (m *Manager) await(ctx context.Context, verb, unit string, id int, done <-c
 			return "", ctx.Err()
 		case <-look.C:
 		}
-		queued, err := m.queued(ctx, unit, id)
+		jobs, err := m.recentJobs(ctx)
 		if err != nil {
 			return "", err
 		}
+		queued := jobs[id] == unit
 		if gone && !queued {
 			return m.outcome(ctx, verb, unit)
 		}
 		gone = !queued
+		look.Reset(jobsAge) // from now: the next answer is another one
 	}
 }
 
-// queued tells whether a job is there still.
-func (m *Manager) queued(ctx context.Context, unit string, id int) (bool, error) {
-	found := false
+// jobsAge is how old an answer about jobs may be, and more than a signal takes.
+const jobsAge = time.Second
+
+// jobsAnswer is what systemd last said of its jobs.
+type jobsAnswer struct {
+	turn  chan struct{} // holds one for who reads or asks
+	asked time.Time
+	units map[int]string // by the id of the job; never changed
+}
+
+// recentJobs gives the unit of each job by its id, as it was within the last second. All who wait share one answer: had
+// each of hundreds asked for the jobs of all, systemd would do little else, for it starts jobs only when no message
+// waits (manager_run_queue at SD_EVENT_PRIORITY_IDLE, 252).
+func (m *Manager) recentJobs(ctx context.Context) (map[int]string, error) {
+	select {
+	case m.jobs.turn <- struct{}{}:
+		defer func() { <-m.jobs.turn }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	now := time.Now()
+	if now.Sub(m.jobs.asked) < jobsAge {
+		return m.jobs.units, nil
+	}
 	err := m.call(ctx, func(conn *dbus.Conn) error {
 		jobs, err := conn.ListJobsContext(ctx)
-		found = slices.ContainsFunc(jobs, func(job dbus.JobStatus) bool { return job.Unit == unit && int(job.Id) == id })
-		return err
+		if err != nil {
+			return err
+		}
+		m.jobs.asked, m.jobs.units = now, make(map[int]string, len(jobs))
+		for _, job := range jobs {
+			m.jobs.units[int(job.Id)] = job.Unit
+		}
+		return nil
 	})
-	return found, err
+	return m.jobs.units, err
 }
 
 // outcome is the result of a job by the state of its unit.

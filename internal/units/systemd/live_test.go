@@ -33,6 +33,10 @@ type live struct {
 	units []string
 }
 
+// patience is far more than systemd takes for any of this. It mounts five units a second where the machine is so busy
+// that each mount is done before the next begins, see [systemd.Manager.WaitActive].
+const patience = 5 * time.Minute
+
 func newLive(t *testing.T) *live {
 	t.Helper()
 	switch {
@@ -43,7 +47,7 @@ func newLive(t *testing.T) *live {
 	case !systemd.Running():
 		t.Skip("systemd does not run here")
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	m, err := systemd.Connect(ctx)
 	must(t, err)
@@ -59,7 +63,7 @@ func newLive(t *testing.T) *live {
 }
 
 func (l *live) cleanup() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	var wait sync.WaitGroup
 	for _, unit := range l.units {

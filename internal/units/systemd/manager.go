@@ -21,6 +21,7 @@ const maxCalls = 32
 // Manager speaks with the systemd of this host. Its methods may be called from several goroutines.
 type Manager struct {
 	calls chan struct{}
+	jobs  jobsAnswer
 
 	mu   sync.Mutex
 	conn *dbus.Conn
@@ -36,7 +37,7 @@ func Running() bool {
 // context limits the connecting only. A connection that breaks later (systemctl daemon-reexec, restart of the bus) is
 // made anew by the call after.
 func Connect(ctx context.Context) (*Manager, error) {
-	m := &Manager{calls: make(chan struct{}, maxCalls)}
+	m := &Manager{calls: make(chan struct{}, maxCalls), jobs: jobsAnswer{turn: make(chan struct{}, 1)}}
 	if _, err := m.connection(ctx); err != nil {
 		return nil, err
 	}
