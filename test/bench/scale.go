@@ -111,7 +111,8 @@ while :; do # until nobody else takes the one that is free
 	[ "$tries" != 0 ]
 done
 rm "$image"
-mkdir /srv/bench/lower /srv/bench/m /srv/bench/units
+mkdir /srv/bench/lower /srv/bench/extra /srv/bench/m /srv/bench/units
+touch /srv/bench/lower/in-lower /srv/bench/extra/in-extra
 cp --archive /etc/systemd/system/. /srv/bench/units
 mount --bind /srv/bench/units /etc/systemd/system
 systemctl daemon-reload

@@ -25,8 +25,9 @@ const (
 	extra   = Base + "/extra" // the layer that the one overlay gets
 	one     = "one"           // the overlay that comes and changes among many
 
-	inLower = Base + "/m/one/in-lower" // to be seen when the one is mounted
-	inExtra = Base + "/m/one/in-extra" // and when it has the other layer
+	// What shows which layers the one has; the disk comes with both.
+	inLower = Base + "/m/one/in-lower"
+	inExtra = Base + "/m/one/in-extra"
 
 	prewritten = Base + "/prewritten.json"
 	unitsOfAll = "srv-bench-m-*.mount"
@@ -69,11 +70,6 @@ func (c client) changed() client {
 
 // capture has overlayd write all units, keeps what it wrote, and takes everything away again.
 func (f site) capture(ctx context.Context) error {
-	for _, file := range []string{lower + "/in-lower", extra + "/in-extra"} {
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, nil, 0o644)); err != nil {
-			return err
-		}
-	}
 	text := append(Spec(f.overlays), SpecOfOne(one, lower)...)
 	if err := os.WriteFile(specOfAll, text, 0o644); err != nil {
 		return err
