@@ -12,18 +12,38 @@ import (
 	"github.com/overlayd/overlayd/internal/reconcile/plan"
 )
 
-// groups carries out the groups of steps: first those that take something down, one after the other, so that at most
-// one client at a time is without its mount; then the new mounts, several at once.
+// groups carries out the groups of steps: first those that take something down, then the new mounts.
 func (a *apply) groups(groups [][]plan.Step) {
-	var fresh [][]plan.Step
+	swaps, fresh := split(groups, takesDown)
+	a.swaps(swaps)
+	a.fresh(fresh)
+}
+
+// swaps carries out groups that take something down, one after the other, so that at most one client at a time is
+// without its mount.
+func (a *apply) swaps(groups [][]plan.Step) {
 	for _, g := range groups {
-		if k := g[0].Kind; k == plan.StepUnmount || k == plan.StepRestart {
-			a.group(g)
-			continue
-		}
-		fresh = append(fresh, g)
+		a.group(g)
 	}
-	a.several(len(fresh), func(i int) { a.group(fresh[i]) })
+}
+
+// fresh carries out groups of new mounts, several at once.
+func (a *apply) fresh(groups [][]plan.Step) {
+	a.several(len(groups), func(i int) { a.group(groups[i]) })
+}
+
+func takesDown(g []plan.Step) bool { return g[0].Kind == plan.StepUnmount || g[0].Kind == plan.StepRestart }
+
+// split divides groups into those that are so, and the others.
+func split(groups [][]plan.Step, so func([]plan.Step) bool) (yes, no [][]plan.Step) {
+	for _, g := range groups {
+		if so(g) {
+			yes = append(yes, g)
+		} else {
+			no = append(no, g)
+		}
+	}
+	return yes, no
 }
 
 // takeDown takes down what goes for good, or leaves its mountpoint: several at once where they are independent. The

@@ -3,22 +3,29 @@ package reconcile
 import (
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/overlayd/overlayd/internal/reconcile/plan"
 )
 
-// firstFew is how many groups of steps go before a reload begins, so that a few clients do not share the processor and
-// the kernel's lock on the mount table with systemd, which reads that table for the reload.
-const firstFew = 16
+// few is how many new mounts are made before a reload begins. Where that is all, they do not share the processor and the
+// kernel's lock on the mount table with systemd, which reads that table for the reload.
+const few = 16
+
+// headStart is what systemd has to take up a reload before many mounts are made. What it takes is a message through the
+// bus, well below a millisecond on a machine at rest.
+const headStart = 20 * time.Millisecond
 
 // putUp carries out the groups of steps, and has systemd reload if a reload is owed. That takes it a second where it has
 // thousands of units, and no client waits for it: a mount that mount(2) makes needs no unit, and systemd finds the file
 // when it sees the mount, whether it has reloaded by then or not. What systemd itself is to start or stop waits for the
 // reload, which is when it reads what these units say now.
 //
-// Many mounts are made while it reloads, and not before: when it has reloaded it takes all of them in at once, where
-// otherwise it would read the whole mount table for the first few of them, each time, and then put off the rest (five
-// times a second at most, SYSTEMD_DEFAULT_MOUNT_RATE_LIMIT_BURST, 252 and later).
+// Many new mounts are made while it reloads: when it has reloaded it takes all of them in at once, where otherwise it
+// would read the whole mount table for the first of them, each time, and then put off the rest (five times a second at
+// most, SYSTEMD_DEFAULT_MOUNT_RATE_LIMIT_BURST, 252 and later). None of them is made before: the first mount that
+// systemd sees makes it load overlayd.target and all units that it wants, and a reload after that frees each of them,
+// for which systemd 252 looks at all others of the slice, and loads them again. That is twice the time with 2,000.
 func (a *apply) putUp(groups [][]plan.Step, reload bool) error {
 	if len(groups) > 0 {
 		a.tell(Mounting)
@@ -31,19 +38,19 @@ func (a *apply) putUp(groups [][]plan.Step, reload bool) error {
 		a.hold(a.unreloaded(groups))
 		return err
 	}
-	var ours, systemds [][]plan.Step
-	for _, g := range groups {
-		if slices.ContainsFunc(g, a.bySystemd) {
-			systemds = append(systemds, g)
-		} else {
-			ours = append(ours, g)
-		}
+	systemds, ours := split(groups, func(g []plan.Step) bool { return slices.ContainsFunc(g, a.bySystemd) })
+	swaps, fresh := split(ours, takesDown)
+	a.swaps(swaps)
+	many := len(fresh) > few
+	if !many {
+		a.fresh(fresh)
 	}
-	few := min(len(ours), firstFew)
-	a.groups(ours[:few])
 	reloaded := make(chan error, 1)
 	go func() { reloaded <- a.manager.Reload(a.work) }()
-	a.groups(ours[few:])
+	if many {
+		time.Sleep(headStart)
+		a.fresh(fresh)
+	}
 	if len(reloaded) == 0 {
 		a.tell(Reloading)
 	}
