@@ -32,7 +32,9 @@ func (a *apply) fresh(groups [][]plan.Step) {
 	a.several(len(groups), func(i int) { a.group(groups[i]) })
 }
 
-func takesDown(g []plan.Step) bool { return g[0].Kind == plan.StepUnmount || g[0].Kind == plan.StepRestart }
+func takesDown(g []plan.Step) bool {
+	return g[0].Kind == plan.StepUnmount || g[0].Kind == plan.StepRestart
+}
 
 // split divides groups into those that are so, and the others.
 func split(groups [][]plan.Step, so func([]plan.Step) bool) (yes, no [][]plan.Step) {

@@ -26,14 +26,12 @@ func (h *Host) Plan(ctx context.Context, d plan.Desired, targets []plan.Target) 
 			d = wide
 			continue
 		}
-		if h.Offline() || !touches(p) {
+		closer, err := h.lookCloser(ctx, d, p, o)
+		if err != nil {
+			return plan.Plan{}, nil, err
+		}
+		if !closer {
 			return p, o, nil
-		}
-		if err := h.observeImpact(ctx, p, o); err != nil {
-			return plan.Plan{}, nil, err
-		}
-		if err := h.observeRequired(ctx, d, p, o); err != nil {
-			return plan.Plan{}, nil, err
 		}
 		conflicts := p.Count(plan.Conflict)
 		if p, wide = plan.DiffWide(d, o, targets); len(wide.Overlays) > len(d.Overlays) {
@@ -62,10 +60,32 @@ func sameMounts(a, b *overlayfs.Table) bool {
 	})
 }
 
-// touches tells whether a plan takes a mount down, puts one up, or renews what one is mounted on.
-func touches(p plan.Plan) bool {
+// lookCloser looks at what the changes of a plan would hit, and tells whether there was anything to look at.
+func (h *Host) lookCloser(ctx context.Context, d plan.Desired, p plan.Plan, o *plan.Observed) (bool, error) {
+	if h.Offline() {
+		return false, nil
+	}
+	disturbs := disturbs(p, o)
+	if disturbs {
+		if err := h.observeImpact(ctx, p, o); err != nil {
+			return false, err
+		}
+	}
+	asked, err := h.observeRequired(ctx, d, p, o)
+	return disturbs || asked, err
+}
+
+// disturbs tells whether a plan takes a mount down, renews what one is mounted on, or mounts on an upperdir or workdir
+// that is there already, and may be mounted elsewhere. To find that out takes the mount table of each namespace; with
+// thousands of overlays in each that is longer than the whole look before, and new clients need none of it.
+func disturbs(p plan.Plan, o *plan.Observed) bool {
+	there := func(dir string) bool {
+		info, looked := o.Paths[dir]
+		return dir != "" && (!looked || info.Exists)
+	}
 	return slices.ContainsFunc(p.Changes, func(c plan.Change) bool {
-		return len(c.Do.Unmount) > 0 || c.Do.Mount != nil || c.Do.Reset != nil
+		return len(c.Do.Unmount) > 0 || c.Do.Reset != nil ||
+			c.Do.Mount != nil && (there(c.Do.Mount.Upper) || there(c.Do.Mount.Work))
 	})
 }
 
@@ -113,35 +133,44 @@ func (h *Host) observeImpact(ctx context.Context, p plan.Plan, o *plan.Observed)
 	return h.observeDependents(ctx, down, o)
 }
 
-// observeRequired asks systemd for the units that the overlays to be mounted require. A missing one would only show
-// when the start job fails.
-func (h *Host) observeRequired(ctx context.Context, d plan.Desired, p plan.Plan, o *plan.Observed) error {
+// observeRequired asks systemd for the units that the overlays to be mounted require, if there are any. A missing one
+// would only show when the start job fails.
+func (h *Host) observeRequired(ctx context.Context, d plan.Desired, p plan.Plan, o *plan.Observed) (bool, error) {
+	starts := map[string]bool{}
+	for _, c := range p.Changes {
+		if c.Do.Start {
+			starts[c.Address] = true
+		}
+	}
+	if len(starts) == 0 {
+		return false, nil
+	}
 	var names []string
 	own := map[string]bool{} // written before they are needed
 	for _, want := range d.Overlays {
 		own[units.Name(want.Mountpoint)] = true
-		if c, ok := p.Find(want.Address); ok && c.Do.Start {
+		if starts[want.Address] {
 			names = append(names, want.Requires...)
 		}
 	}
 	if len(names) == 0 {
-		return nil
+		return false, nil
 	}
 	m, hangUp, err := h.dial(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer hangUp()
 	slices.Sort(names)
 	states, err := m.States(ctx, slices.Compact(names))
 	if err != nil {
-		return err
+		return false, err
 	}
 	o.NoUnit = map[string]bool{}
 	for name, s := range states {
 		o.NoUnit[name] = s.Load == "not-found" && !own[name]
 	}
-	return nil
+	return true, nil
 }
 
 // observeDependents asks systemd which active units stop with each mount.
