@@ -65,14 +65,14 @@ func (h *Host) lookCloser(ctx context.Context, d plan.Desired, p plan.Plan, o *p
 	if h.Offline() {
 		return false, nil
 	}
-	disturbs := disturbs(p, o)
-	if disturbs {
+	looks := disturbs(p, o)
+	if looks {
 		if err := h.observeImpact(ctx, p, o); err != nil {
 			return false, err
 		}
 	}
 	asked, err := h.observeRequired(ctx, d, p, o)
-	return disturbs || asked, err
+	return looks || asked, err
 }
 
 // disturbs tells whether a plan takes a mount down, renews what one is mounted on, or mounts on an upperdir or workdir

@@ -8,8 +8,8 @@ import (
 	"github.com/overlayd/overlayd/internal/reconcile/plan"
 )
 
-// few is how many new mounts are made before a reload begins. Where that is all, they do not share the processor and the
-// kernel's lock on the mount table with systemd, which reads that table for the reload.
+// few is up to how many groups of new mounts are made before a reload begins, where that is all. So they do not share the
+// processor and the kernel's lock on the mount table with systemd, which reads that table for the reload.
 const few = 16
 
 // headStart is what systemd has to take up a reload before many mounts are made. What it takes is a message through the
