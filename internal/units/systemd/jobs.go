@@ -165,9 +165,9 @@ type jobsAnswer struct {
 	units map[int]string // by the id of the job; never changed
 }
 
-// recentJobs gives the unit of each job by its id, as it was within the last second. All who wait share one answer: had
-// each of hundreds asked for the jobs of all, systemd would do little else, for it starts jobs only when no message
-// waits (manager_run_queue at SD_EVENT_PRIORITY_IDLE, 252).
+// recentJobs gives the unit of each job by its id, as it was within the last second. All who wait share one answer: with
+// hundreds of them, each would ask for the jobs of all, and systemd starts jobs with the least priority, behind all
+// messages (run_queue_event_source at SD_EVENT_PRIORITY_IDLE, 252).
 func (m *Manager) recentJobs(ctx context.Context) (map[int]string, error) {
 	select {
 	case m.jobs.turn <- struct{}{}:
