@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -102,6 +103,7 @@ func (p *page) head() {
 		{"Linux", p.r.Kernel},
 		{"Computer", fmt.Sprintf("%d CPUs, %s", p.r.CPUs, or(p.r.Processor, "of unknown make"))},
 		{"Systems", strings.Join(p.systems, "; ")},
+		{"Samples of each", p.counts()},
 		{"Load average at most", fmt.Sprintf("%.2f", load)},
 	})
 	p.line("To run it again, as root on a computer that does nothing else, whole or in part:")
@@ -109,6 +111,25 @@ func (p *page) head() {
 		"make bench BENCH=-help\n```")
 	p.prose("All samples are in `bin/bench.json` then. `-docs docs` writes this page and its curves, with `-from` " +
 		"those of an earlier run.")
+}
+
+// counts says how many samples the medians are of.
+func (p *page) counts() string {
+	least, most := 0, 0
+	for _, t := range p.r.Tables {
+		for _, row := range t.Rows {
+			if n := len(row.Samples); n > 0 {
+				most = max(most, n)
+				if least == 0 || n < least {
+					least = n
+				}
+			}
+		}
+	}
+	if least == most {
+		return strconv.Itoa(most)
+	}
+	return fmt.Sprintf("%d to %d", least, most)
 }
 
 func or(text, without string) string {
