@@ -17,8 +17,8 @@ import (
 // compared in another way.
 func TestOverlapsOfFewAndMany(t *testing.T) {
 	pool := []string{
-		"/base", "/base/sub", "/base/sub/deep", "/baseball", "/tools", "/x/../base/sub", "/twin", "/link", "/none", "/none/sub",
-		"/u/a", "/",
+		"/base", "/base/sub", "/base/sub/deep", "/baseball", "/tools", "/x/../base/sub", "/base//sub/deep",
+		"/twin", "/link", "/none", "/none/sub", "/u/a", "/",
 	}
 	var many []string
 	for i := range 9 {
@@ -28,7 +28,7 @@ func TestOverlapsOfFewAndMany(t *testing.T) {
 	for seed := range uint64(2000) {
 		r := rand.New(rand.NewPCG(seed, 3))
 		w := newWorld(t)
-		w.dir(pool[:8]...)
+		w.dir(pool[:9]...)
 		w.dir(many...)
 		w.change("/twin", func(i *overlayfs.PathInfo) { i.ID = w.paths["/base"].ID })
 		w.change("/link", func(i *overlayfs.PathInfo) {

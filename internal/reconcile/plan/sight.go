@@ -95,7 +95,8 @@ func (g *goal) apart(s *sight) bool {
 		n += 2
 	}
 	for i := range n {
-		if strings.Contains(paths[i], "/.") { // may be in other words, in a unit that was edited
+		// May be in other words, in a unit that was edited.
+		if strings.Contains(paths[i], "/.") || strings.Contains(paths[i], "//") {
 			return false
 		}
 		for j := range i {
