@@ -78,6 +78,9 @@ func (m *module) finish(d *declaration, stateDir string) {
 		o.ReadOnly, _ = e.boolean(b.attr("read_only"))
 		if i > 0 && same.layers {
 			o.Lowerdirs = first.Lowerdirs // relate sees by this that they are alike
+			if o.ReadOnly && !first.ReadOnly && len(o.Lowerdirs) == 1 {
+				e.layers(b, true) // is wrong then, and says so
+			}
 		} else {
 			o.Lowerdirs = e.layers(b, o.ReadOnly)
 		}
