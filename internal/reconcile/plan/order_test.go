@@ -262,3 +262,15 @@ func TestForeignNamespace(t *testing.T) {
 		t.Errorf("want a conflict that names the process, got %s", show(p))
 	}
 }
+
+// Two old places of one change go one after the other: the second stays when the first is busy.
+func TestWavesOfOneChange(t *testing.T) {
+	step := func(change int, at string) plan.Step {
+		return plan.Step{Change: change, Live: plan.Live{Mountpoint: at}}
+	}
+	a, b, c, d := step(0, "/m/a"), step(0, "/m/b"), step(1, "/m/c"), step(2, "/m/c")
+	got := plan.Schedule{Down: []plan.Step{a, b, c, d}}.Waves()
+	if diff := cmp.Diff([][]plan.Step{{a}, {b, c}, {d}}, got); diff != "" {
+		t.Errorf("waves (-want +got):\n%s", diff)
+	}
+}

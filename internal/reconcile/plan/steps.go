@@ -83,13 +83,20 @@ func (s *scheduler) findEarly() {
 }
 
 // Waves parts Down where a step waits for those before it. The steps of one wave are independent of each other: none of
-// their overlays stands on another, and none of their mountpoints is below another, or the same.
+// their overlays stands on another, none of their mountpoints is below another, or the same, and no two are of one
+// change, which ends when the first of them fails.
 func (s Schedule) Waves() [][]Step {
 	var out [][]Step
 	for rest := s.Down; len(rest) > 0; {
-		n := 1
-		for n < len(rest) && compareDown(rest[0], rest[n]) == 0 && rest[n].Live.Mountpoint != rest[n-1].Live.Mountpoint {
-			n++
+		changes := map[int]bool{}
+		n := 0
+		for ; n < len(rest); n++ {
+			step := &rest[n]
+			if n > 0 && (compareDown(rest[0], *step) != 0 || step.Live.Mountpoint == rest[n-1].Live.Mountpoint) ||
+				changes[step.Change] {
+				break
+			}
+			changes[step.Change] = true
 		}
 		out, rest = append(out, rest[:n]), rest[n:]
 	}
