@@ -78,11 +78,13 @@ It exits 1 if anything failed, was skipped or is a conflict.`,
 				}
 				return a.fail(a.applySaved(cmd, args[0], f, spec, t, allowEmpty), f.json)
 			}
+			look := a.host().LookAhead(f.autoApprove)
+			defer look.Close()
 			l, err := a.mustLoad(args, spec, f.json)
 			if err != nil {
 				return err
 			}
-			return a.fail(a.applySpec(cmd, l, f, &t, allowEmpty), f.json)
+			return a.fail(a.applySpec(cmd, look, l, f, &t, allowEmpty), f.json)
 		},
 	}
 	spec.register(cmd.Flags())
@@ -92,11 +94,12 @@ It exits 1 if anything failed, was skipped or is a conflict.`,
 	return cmd
 }
 
-func (a *app) applySpec(cmd *cobra.Command, l loaded, f actFlags, t *targetFlags, allowEmpty bool) error {
+func (a *app) applySpec(cmd *cobra.Command, look *reconcile.Ahead, l loaded, f actFlags, t *targetFlags, allowEmpty bool,
+) error {
 	if err := trust(l.files()); err != nil {
 		return err
 	}
-	b, err := a.begin(cmd, l.desired, t, f)
+	b, err := a.begin(cmd, look, l.desired, t)
 	if err != nil {
 		return err
 	}
@@ -109,14 +112,13 @@ func (a *app) applySpec(cmd *cobra.Command, l loaded, f actFlags, t *targetFlags
 	})
 }
 
-// begin looks at the host and thinks, as it is to be acted upon.
-func (a *app) begin(cmd *cobra.Command, d plan.Desired, t *targetFlags, f actFlags) (*reconcile.Begun, error) {
-	h := a.host()
-	targets, err := t.parse(cmd, h, d)
+// begin plans, by a look at the host that goes on.
+func (a *app) begin(cmd *cobra.Command, look *reconcile.Ahead, d plan.Desired, t *targetFlags) (*reconcile.Begun, error) {
+	targets, err := t.parse(cmd, a.host(), d)
 	if err != nil {
 		return nil, err
 	}
-	return h.Begin(cmd.Context(), d, targets, f.autoApprove)
+	return look.Begin(cmd.Context(), d, targets)
 }
 
 // emptyError refuses a spec without any overlay: more often than not, its files are just not where they should be.
@@ -220,6 +222,8 @@ func (a *app) applySaved(cmd *cobra.Command, file string, f actFlags, spec specF
 		return usageError{fmt.Errorf("--var, --var-file and --target are part of the saved plan %s: plan again with "+
 			"them", file), cmd}
 	}
+	look := a.host().LookAhead(true)
+	defer look.Close()
 	saved, err := a.host().Open(file, version())
 	if err != nil {
 		return err
@@ -238,7 +242,7 @@ func (a *app) applySaved(cmd *cobra.Command, file string, f actFlags, spec specF
 	if err != nil {
 		return err
 	}
-	b, err := a.host().Begin(cmd.Context(), saved.Desired, targets, true)
+	b, err := look.Begin(cmd.Context(), saved.Desired, targets)
 	if err != nil {
 		return err
 	}

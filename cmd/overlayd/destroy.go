@@ -44,11 +44,13 @@ It exits 1 if anything failed, was skipped or is a conflict.`,
 }
 
 func (a *app) destroy(cmd *cobra.Command, args []string, f actFlags, t *targetFlags, purge bool) error {
+	look := a.host().LookAhead(f.autoApprove)
+	defer look.Close()
 	d, exactly, err := a.doomed(cmd, args, t)
 	if err != nil {
 		return err
 	}
-	b, err := a.begin(cmd, d, t, f)
+	b, err := a.begin(cmd, look, d, t)
 	if err != nil {
 		return err
 	}

@@ -21,15 +21,17 @@ on errors.`,
   overlayd drift --detailed-exitcode || echo "look at $(hostname)"`,
 		Args: atMost(0),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			h := a.host()
-			d, err := h.Applied()
+			look := a.host().LookAhead(false)
+			defer look.Close()
+			d, err := a.host().Applied()
 			if err != nil {
 				return a.fail(err, asJSON)
 			}
-			p, _, err := h.Plan(cmd.Context(), d, nil)
+			b, err := look.Begin(cmd.Context(), d, nil)
 			if err != nil {
 				return a.fail(err, asJSON)
 			}
+			p := b.Plan()
 			if asJSON {
 				err = a.writeJSON(newPlanJSON(p, false))
 			} else {

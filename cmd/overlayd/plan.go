@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/overlayd/overlayd/internal/reconcile"
 	"github.com/overlayd/overlayd/internal/reconcile/plan"
 )
 
@@ -40,12 +41,14 @@ included, 0 when it is, 1 on errors.`,
 				return usageError{errors.New("--out saves what apply is to do, and what is not in place cannot be " +
 					"applied: use it without --as"), cmd}
 			}
+			look := a.host().LookAhead(false)
+			defer look.Close()
 			l, err := a.mustLoad(args, f, asJSON)
 			if err != nil {
 				return err
 			}
 			a.showDiagnostics(loaded{spec: l.spec, diags: distrust(l.files())})
-			p, err := a.plan(cmd, l.desired, &t, out)
+			p, err := a.plan(cmd, look, l.desired, &t, out)
 			if err != nil {
 				return a.fail(err, asJSON)
 			}
@@ -75,18 +78,16 @@ included, 0 when it is, 1 on errors.`,
 }
 
 // plan makes a plan, and saves it if asked.
-func (a *app) plan(cmd *cobra.Command, d plan.Desired, t *targetFlags, out string) (plan.Plan, error) {
-	h := a.host()
-	targets, err := t.parse(cmd, h, d)
+func (a *app) plan(cmd *cobra.Command, look *reconcile.Ahead, d plan.Desired, t *targetFlags, out string,
+) (plan.Plan, error) {
+	b, err := a.begin(cmd, look, d, t)
 	if err != nil {
 		return plan.Plan{}, err
 	}
-	p, _, err := h.Plan(cmd.Context(), d, targets)
-	if err != nil {
-		return plan.Plan{}, err
-	}
+	defer b.Close()
+	p := b.Plan()
 	if out != "" {
-		if err := h.Save(out, version(), d, t.texts, p); err != nil {
+		if err := a.host().Save(out, version(), d, t.texts, p); err != nil {
 			return plan.Plan{}, err
 		}
 	}

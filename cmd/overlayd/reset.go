@@ -84,6 +84,8 @@ func checkPaths(cmd *cobra.Command, paths []string) error {
 }
 
 func (a *app) reset(cmd *cobra.Command, args []string, f actFlags, r plan.Reset) error {
+	look := a.host().LookAhead(f.autoApprove)
+	defer look.Close()
 	t := targetFlags{texts: args}
 	overlays, err := a.matching(cmd, args, &t)
 	if err != nil {
@@ -93,8 +95,7 @@ func (a *app) reset(cmd *cobra.Command, args []string, f actFlags, r plan.Reset)
 	for _, o := range overlays {
 		mountpoints = append(mountpoints, o.Mountpoint)
 	}
-	h := a.host()
-	d, err := h.Resettable(mountpoints, r)
+	d, err := a.host().Resettable(mountpoints, r)
 	if err != nil {
 		return err
 	}
@@ -102,7 +103,7 @@ func (a *app) reset(cmd *cobra.Command, args []string, f actFlags, r plan.Reset)
 	if err != nil {
 		return err
 	}
-	b, err := h.Begin(cmd.Context(), d, targets, f.autoApprove)
+	b, err := look.Begin(cmd.Context(), d, targets)
 	if err != nil {
 		return err
 	}

@@ -9,6 +9,54 @@ import (
 	"github.com/overlayd/overlayd/internal/safedir"
 )
 
+// Ahead is a look at the host that has begun before it is known what is desired: with thousands of overlays it takes
+// about as long as to read their spec. Close it.
+type Ahead struct {
+	h    *Host
+	lock *hostlock.Lock // nil if it was not free, and for who asks somebody first
+	g    *glance
+	err  error
+	done chan struct{} // closed when g or err is there
+}
+
+// LookAhead begins to look. Who acts at once holds the lock from here on, if it is free, so that what was seen is not
+// looked at a second time: with thousands of overlays a look takes as long as all that is done for one of them. Who asks
+// somebody first, or only wants to know, leaves the lock to others meanwhile.
+func (h *Host) LookAhead(atOnce bool) *Ahead {
+	a := &Ahead{h: h, done: make(chan struct{})}
+	if atOnce && !h.Offline() {
+		// Whatever keeps us from it now, Apply says, if there is something to do.
+		a.lock, _ = hostlock.Try(lockFile())
+	}
+	go func() {
+		defer close(a.done)
+		a.g, a.err = h.glance()
+	}()
+	return a
+}
+
+// Close gives the lock back, unless Begin has passed it on.
+func (a *Ahead) Close() {
+	if a.lock != nil {
+		a.lock.Release()
+		a.lock = nil
+	}
+}
+
+// Begin plans what Apply will do, by what the look ahead has seen. It can be called once.
+func (a *Ahead) Begin(ctx context.Context, d plan.Desired, targets []plan.Target) (*Begun, error) {
+	if <-a.done; a.err != nil {
+		return nil, a.err
+	}
+	p, o, err := a.h.planFrom(ctx, a.g, d, targets)
+	if err != nil {
+		return nil, err
+	}
+	b := &Begun{h: a.h, d: d, targets: targets, lock: a.lock, p: p, o: o}
+	a.g, a.lock = nil, nil
+	return b, nil
+}
+
 // Begun is an apply that has looked and thought, and not acted yet. Close it.
 type Begun struct {
 	h       *Host
@@ -17,23 +65,6 @@ type Begun struct {
 	lock    *hostlock.Lock // nil if it was not free; then what was seen does not count when it is
 	p       plan.Plan
 	o       *plan.Observed
-}
-
-// Begin plans what Apply will do. Who acts at once holds the lock from here on, if it is free, and what was seen is not
-// looked at a second time: with thousands of overlays a look takes as long as all that is done for one of them. Who asks
-// somebody first leaves the lock to others meanwhile.
-func (h *Host) Begin(ctx context.Context, d plan.Desired, targets []plan.Target, atOnce bool) (*Begun, error) {
-	b := &Begun{h: h, d: d, targets: targets}
-	if atOnce && !h.Offline() {
-		// Whatever keeps us from it now, Apply says, if there is something to do.
-		b.lock, _ = hostlock.Try(lockFile())
-	}
-	var err error
-	if b.p, b.o, err = h.Plan(ctx, d, targets); err != nil {
-		b.Close()
-		return nil, err
-	}
-	return b, nil
 }
 
 // Plan is what Apply will do, if nothing changes before it.

@@ -15,7 +15,9 @@ import (
 // begin looks, and asks for what it is going to do.
 func (w *world) begin(atOnce bool, want ...string) *reconcile.Begun {
 	w.t.Helper()
-	b, err := w.Begin(w.t.Context(), w.d, nil, atOnce)
+	look := w.LookAhead(atOnce)
+	defer look.Close()
+	b, err := look.Begin(w.t.Context(), w.d, nil)
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -53,6 +55,20 @@ func TestBeginAtOnce(t *testing.T) {
 	b.Close()       // as a deferred one does
 	w.umount("m/a") // that the lock is free again
 	w.apply("overlay.a repair done")
+}
+
+// A look ahead of which nothing came, as when the spec turns out to be broken, gives the lock back.
+func TestLookAheadForNothing(t *testing.T) {
+	w := newWorld(t)
+	w.spec(overlay("a", base))
+	look := w.LookAhead(true)
+	_, err := w.Apply(t.Context(), w.d, reconcile.ApplyOptions{LockTimeout: time.Millisecond})
+	if !errors.Is(err, reconcile.ErrLocked) {
+		t.Errorf("error %v of another apply, want that it is locked out", err)
+	}
+	look.Close()
+	look.Close() // as a deferred one does
+	w.apply("overlay.a create done")
 }
 
 // Who asks first leaves the lock to others, and then does what is needed by then.

@@ -25,5 +25,5 @@ func (h *Host) ObserveAround(desire func() plan.Desired) (*plan.Observed, error)
 	if err != nil {
 		return nil, err
 	}
-	return h.observeFrom(g, desire())
+	return h.observe(g, desire())
 }

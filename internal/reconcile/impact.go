@@ -16,8 +16,15 @@ import (
 // any: which units depend on the mounts, which processes use them, and who holds an upperdir in another mount
 // namespace. Of a part of a spec it looks at what that part needs, which may turn out to be more than was asked for.
 func (h *Host) Plan(ctx context.Context, d plan.Desired, targets []plan.Target) (plan.Plan, *plan.Observed, error) {
+	return h.planFrom(ctx, nil, d, targets)
+}
+
+// planFrom is Plan whose first look at the whole of a spec is from a glance, which is used up by it; nil for none.
+func (h *Host) planFrom(ctx context.Context, g *glance, d plan.Desired, targets []plan.Target,
+) (plan.Plan, *plan.Observed, error) {
 	for again := 0; ; {
-		o, err := h.Observe(d)
+		o, err := h.observe(g, d)
+		g = nil
 		if err != nil {
 			return plan.Plan{}, nil, err
 		}

@@ -48,15 +48,22 @@ func absPath(p string) string {
 
 // Observe looks at the host: unit files, mount table, and every path that d names. It changes nothing and needs no
 // privileges beyond reading.
-func (h *Host) Observe(d plan.Desired) (*plan.Observed, error) {
+func (h *Host) Observe(d plan.Desired) (*plan.Observed, error) { return h.observe(nil, d) }
+
+// observe is Observe, for the whole of a spec from a glance that was taken before and is used up by it, if there is one.
+func (h *Host) observe(g *glance, d plan.Desired) (*plan.Observed, error) {
 	if d.Partial() {
 		return h.observePart(d)
 	}
-	g, err := h.glance()
-	if err != nil {
-		return nil, err
+	if g == nil {
+		var err error
+		if g, err = h.glance(); err != nil {
+			return nil, err
+		}
 	}
-	return h.observeFrom(g, d)
+	observeDropIns(g.list, d, g.o)
+	h.observePaths(d, g.o, g.table)
+	return g.o, h.observeResets(d, g.o)
 }
 
 // glance is what a look at a host begins with, whatever is desired.
@@ -83,13 +90,6 @@ func (h *Host) glance() (*glance, error) {
 	}
 	h.glanceAtPaths(g.o, g.table)
 	return g, nil
-}
-
-// observeFrom is Observe for a whole spec, from a glance that was taken before and is used up by it.
-func (h *Host) observeFrom(g *glance, d plan.Desired) (*plan.Observed, error) {
-	observeDropIns(g.list, d, g.o)
-	h.observePaths(d, g.o, g.table)
-	return g.o, h.observeResets(d, g.o)
 }
 
 // observePart is Observe for a part of a spec: it reads the units of that part. Of the others it only has to know which
