@@ -8,7 +8,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/overlayd/overlayd/internal/hostlock"
 	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/overlayfs/host"
 	"github.com/overlayd/overlayd/internal/reconcile/plan"
@@ -43,16 +42,15 @@ type ApplyOptions struct {
 //
 // A cancelled ctx lets the step under way finish and skips the rest. Killed at any point, the next Apply converges.
 func (h *Host) Apply(ctx context.Context, d plan.Desired, opt ApplyOptions) (Report, error) {
-	var l *hostlock.Lock
-	if !h.Offline() {
-		var err error
-		if l, err = acquire(ctx, opt.LockTimeout); err != nil {
-			return Report{}, err
-		}
-	}
-	b := &Begun{h: h, d: d, targets: opt.Targets, lock: l}
+	b := &Begun{h: h, d: d, targets: opt.Targets}
 	defer b.Close()
 	var err error
+	if !h.Offline() {
+		if b.hold.lock, err = acquire(ctx, opt.LockTimeout); err != nil {
+			return Report{}, err
+		}
+		b.hold.watch()
+	}
 	if b.p, b.o, err = h.Plan(ctx, d, opt.Targets); err != nil {
 		return Report{}, err
 	}
@@ -67,6 +65,7 @@ type apply struct {
 	work    context.Context // of what has begun, which is finished
 	p       plan.Plan
 	o       *plan.Observed
+	since   *host.TableWatch // from before o; may be nil
 	manager *systemd.Manager // nil until it is needed
 	hangUp  func()           // ends what manager is
 	maker   *safedir.Maker
@@ -143,6 +142,9 @@ func (a *apply) waitForJobs() (again bool, err error) {
 	waited, err := a.manager.WaitJobs(ctx, names)
 	if err != nil || waited {
 		return waited, err
+	}
+	if !a.since.Changed() {
+		return false, nil
 	}
 	now, err := host.ReadTable()
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/overlayd/overlayd/internal/overlayfs"
 	"github.com/overlayd/overlayd/internal/overlayfs/host"
 )
@@ -20,6 +22,39 @@ func TestReadTable(t *testing.T) {
 	}
 	if _, err := host.ReadTableAt(t.TempDir() + "/none"); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("no table: error %v", err)
+	}
+}
+
+func TestWatchTable(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to mount")
+	}
+	w, err := host.WatchTable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	dir := t.TempDir()
+	is := func(want bool, after string) {
+		t.Helper()
+		if got := w.Changed(); got != want {
+			t.Errorf("changed is %v after %s", got, after)
+		}
+	}
+	is(false, "nothing")
+	if err := unix.Mount("watched", dir, "tmpfs", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	is(true, "a mount")
+	is(false, "nothing more")
+	if err := unix.Unmount(dir, 0); err != nil {
+		t.Fatal(err)
+	}
+	is(true, "an unmount")
+	var none *host.TableWatch
+	none.Close()
+	if !none.Changed() {
+		t.Error("without a watch nothing has changed")
 	}
 }
 
