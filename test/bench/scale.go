@@ -97,7 +97,16 @@ func (e *env) alone(ctx context.Context) error {
 // would get into each other's way, if it has no journal: such an ext4 gives no inode away again that was freed within
 // the last minute, so whoever makes a file then has to search through those that the one before him has freed. What is
 // mounted here goes with the machine, and the loop device with the mount.
+//
+// Go's runtime looks for the control group that limits the processor when a program starts. On a host that is one of the
+// first mounts. Where the computer has it in a hierarchy of cgroup v1, which a machine does not, overlayd would be
+// charged with reading the whole mount table in vain, 10 ms with 2,000 overlays; so it is mounted before them.
 const diskScript = `
+hierarchy=$(sed -n 's/^[1-9][0-9]*:\(cpu\(,[a-z]*\)*\):.*/\1/p' /proc/self/cgroup)
+if [ -n "$hierarchy" ] && [ ! -d /run/bench-cpu ]; then
+	mkdir /run/bench-cpu
+	mount -t cgroup -o "$hierarchy" cgroup /run/bench-cpu
+fi
 image=/var/tmp/bench.img
 truncate --size=8G "$image"
 mkfs.ext4 -q "$image"
