@@ -30,82 +30,65 @@ func readTable(path string) (*overlayfs.Table, error) {
 // On a host that never rests the last reading has to do: since 5.8 none that stood the whole time is missing in it.
 func readMountinfo(path string) ([]byte, error) {
 	const attempts = 5
-	fd, err := openTable(path)
+	f, err := openTable(path)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the mount table: %w", err)
 	}
-	defer unix.Close(fd)
+	defer f.Close()
 	var text bytes.Buffer
 	for range attempts {
 		text.Reset()
-		_, err := unix.Seek(fd, 0, io.SeekStart)
-		if err == nil {
-			_, err = text.ReadFrom(reader(fd))
-		}
-		if err != nil {
+		if _, err := f.Seek(0, io.SeekStart); err != nil {
 			return nil, fmt.Errorf("cannot read the mount table: %w", err)
 		}
-		if !changed(fd) {
+		if _, err := text.ReadFrom(f); err != nil {
+			return nil, fmt.Errorf("cannot read the mount table: %w", err)
+		}
+		if !changed(f) {
 			break
 		}
 	}
 	return text.Bytes(), nil
 }
 
-// openTable opens a mount table. os.Open would not do: Go's own poller would be told of changes in place of changed.
-func openTable(path string) (fd int, err error) {
-	fd, err = unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+// openTable opens a mount table. os.Open would not do: Go's own poller would be told of changes, and the kernel tells
+// each descriptor once. What os.NewFile is given, and would block, stays out of the poller.
+func openTable(path string) (*os.File, error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return -1, &fs.PathError{Op: "open", Path: path, Err: err}
+		return nil, &fs.PathError{Op: "open", Path: path, Err: err}
 	}
-	return fd, nil
-}
-
-// reader reads from a descriptor.
-type reader int
-
-func (r reader) Read(p []byte) (int, error) {
-	for {
-		switch n, err := unix.Read(int(r), p); {
-		case err == unix.EINTR:
-		case err != nil:
-			return 0, err
-		case n == 0:
-			return 0, io.EOF
-		default:
-			return n, nil
-		}
-	}
+	return os.NewFile(uintptr(fd), path), nil
 }
 
 // changed tells whether a mount came or went since the table was opened, or since this was last asked. What cannot be
 // told has changed.
-func changed(table int) bool {
-	poll := []unix.PollFd{{Fd: int32(table), Events: unix.POLLPRI}}
+func changed(table *os.File) bool {
+	poll := []unix.PollFd{{Fd: int32(table.Fd()), Events: unix.POLLPRI}}
 	n, err := unix.Poll(poll, 0)
 	return n != 0 || err != nil
 }
 
 // TableWatch tells whether the mount table of this process has changed, for much less than another look at it takes.
-type TableWatch struct{ fd int }
+type TableWatch struct{ f *os.File }
 
 // WatchTable begins to watch. Close it.
 func WatchTable() (*TableWatch, error) {
-	fd, err := openTable("/proc/self/mountinfo")
+	f, err := openTable("/proc/self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("cannot watch the mount table: %w", err)
 	}
-	return &TableWatch{fd}, nil
+	return &TableWatch{f}, nil
 }
 
 // Changed tells whether a mount came or went since WatchTable, or since this was last asked. Flags of a mount may have
 // changed all the same. What cannot be told has changed; a nil TableWatch cannot tell.
-func (w *TableWatch) Changed() bool { return w == nil || changed(w.fd) }
+func (w *TableWatch) Changed() bool { return w == nil || changed(w.f) }
 
 // Close ends the watch. It does nothing to a nil TableWatch.
 func (w *TableWatch) Close() {
 	if w != nil {
-		_ = unix.Close(w.fd)
+		_ = w.f.Close()
 	}
 }
 
