@@ -88,15 +88,12 @@ func (s *scheduler) findEarly() {
 func (s Schedule) Waves() [][]Step {
 	var out [][]Step
 	for rest := s.Down; len(rest) > 0; {
-		changes := map[int]bool{}
-		n := 0
-		for ; n < len(rest); n++ {
-			step := &rest[n]
-			if n > 0 && (compareDown(rest[0], *step) != 0 || step.Live.Mountpoint == rest[n-1].Live.Mountpoint) ||
-				changes[step.Change] {
-				break
-			}
-			changes[step.Change] = true
+		changes := map[int]bool{rest[0].Change: true}
+		n := 1
+		for n < len(rest) && compareDown(rest[0], rest[n]) == 0 && rest[n].Live.Mountpoint != rest[n-1].Live.Mountpoint &&
+			!changes[rest[n].Change] {
+			changes[rest[n].Change] = true
+			n++
 		}
 		out, rest = append(out, rest[:n]), rest[n:]
 	}
