@@ -12,11 +12,11 @@ const (
 	gcUsual   = 100 // what Go takes by itself
 )
 
-// muchMemory is what a command may have in use, in bytes, until the collector goes at its gcUsual pace. From there on,
+// muchMemory is what a command may have in use, in bytes, until the collector goes at its usual pace. From there on,
 // being patient would take more memory than it is worth.
 const muchMemory = 16 << 20
 
-// deferCollection lets a command go on for longer before garbage is collected: by Go's gcUsual pace a plan of 10,000
+// deferCollection lets a command go on for longer before garbage is collected: by Go's usual pace a plan of 10,000
 // overlays spends a third of its time at that, most of it while next to nothing is garbage yet. Who sets GOGC or
 // GOMEMLIMIT has his way.
 func deferCollection(s streams) {
