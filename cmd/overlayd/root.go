@@ -265,9 +265,6 @@ func (a *app) setUp(cmd *cobra.Command) error {
 	default:
 		return usageError{fmt.Errorf("--log-format %q: use text or json", a.logFormat), cmd}
 	}
-	if cmd.Name() != "agent" {
-		deferCollection(a.streams)
-	}
 	if a.root != "" {
 		info, err := os.Stat(a.root)
 		switch {
